@@ -1,0 +1,140 @@
+# multinic.kubernetes: the two commands a person needs are `make demo` and `make test`. `make help` lists the rest.
+#
+# Settings, each overridable on the command line:
+#   MULTINIC_CACHE  the one folder outside the checkout (Python environment, builds, labs)
+#   PY              the Python that the environment is made with (3.11 for the locked ansible-core 2.19)
+#   INVENTORY       what `make cluster` installs
+export MULTINIC_CACHE ?= /var/cache/multinic-kubernetes
+PY ?= /usr/bin/python3
+INVENTORY ?= inventories/prod
+
+# What a bare Debian 12 lacks: for the controller, the lab, the bundle build and the tests, in this order.
+APT_PACKAGES := ca-certificates git openssh-client sshpass python3-venv netcat-openbsd util-linux \
+  iproute2 iptables kmod procps e2fsprogs mmdebstrap rsync \
+  build-essential dpkg-dev xz-utils zstd
+
+VENV := $(MULTINIC_CACHE)/venv
+STAMP := $(VENV)/.made-from-$(firstword $(shell sha256sum < requirements-dev.txt))
+HERE := .collections/ansible_collections/multinic/kubernetes
+SANITY := $(MULTINIC_CACHE)/sanity
+LAYERS := lint types sanity unit molecule e2e
+
+export PATH := $(VENV)/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
+export ANSIBLE_HOME := $(MULTINIC_CACHE)/ansible
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export PYTHONNOUSERSITE := 1
+export PYTHONUNBUFFERED := 1
+export LANG := C.UTF-8
+export LC_ALL := C.UTF-8
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV PYENV_VERSION PIP_USER PIP_TARGET PIP_REQUIRE_VIRTUALENV
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## show this list
+	@printf 'Cache: %s\n\n' '$(MULTINIC_CACHE)'
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
+
+## What runs the collection
+
+.PHONY: demo
+demo: lab ## a real highly available cluster on this machine, in a lab of four hosts
+	@printf '\n$$ ansible-playbook playbooks/cluster.yml -i inventories/lab\n'
+	ansible-playbook playbooks/cluster.yml -i inventories/lab
+
+.PHONY: demo-down
+demo-down: venv ## stop the lab and forget its hosts
+	ansible-playbook playbooks/lab.yml -i inventories/lab -e lab_state=absent
+
+.PHONY: cluster
+cluster: venv ## install the hosts of INVENTORY=inventories/…
+	ansible-playbook playbooks/cluster.yml -i $(INVENTORY)
+
+.PHONY: bundle
+bundle: venv ## build the Kubernetes bundle of the lab, unless it is in the cache
+	ansible-playbook playbooks/bundle.yml -i inventories/lab
+
+.PHONY: lab
+lab: bundle ## boot the lab's hosts
+	ansible-playbook playbooks/lab.yml -i inventories/lab
+
+## What tests it
+
+.PHONY: test
+test: venv ## every layer below, in order; the first failure ends it
+	@began=$$SECONDS; for layer in $(LAYERS); do start=$$SECONDS; printf '\n======== %s ========\n' "$$layer"; \
+	$(MAKE) --no-print-directory "$$layer" || { printf '======== %s FAILED after %s s ========\n' "$$layer" "$$((SECONDS - start))"; exit 1; }; \
+	printf '======== %s passed in %s s ========\n' "$$layer" "$$((SECONDS - start))"; done; \
+	printf '\n======== all layers passed in %s s ========\n' "$$((SECONDS - began))"
+
+.PHONY: test-all
+test-all: venv ## every layer, also after a failure; fails if any did
+	@failed=; for layer in $(LAYERS); do printf '\n======== %s ========\n' "$$layer"; \
+	$(MAKE) --no-print-directory "$$layer" || failed="$$failed $$layer"; done; \
+	test -z "$$failed" || { printf '\n======== FAILED:%s ========\n' "$$failed"; exit 1; }
+
+.PHONY: lint
+lint: venv ## ruff, ansible-lint and yamllint, documentation, changelog
+	ruff check . && ruff format --check .
+	ansible-lint --offline --profile production
+	antsibull-docs lint-collection-docs --plugin-docs .
+	antsibull-changelog lint
+
+.PHONY: types
+types: venv ## mypy over the plugins and the unit tests
+	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/plugins $(HERE)/tests/unit
+
+.PHONY: sanity
+sanity: venv ## ansible-test sanity, on a copy of the files under git
+	rm -rf $(SANITY)/ansible_collections && mkdir -p $(SANITY)/$(HERE:.collections/%=%) $(SANITY)/home/.ansible/test/cache
+	git ls-files -z --cached --others --exclude-standard -- . ':!.collections' | xargs -0 -I{} sh -c 'test ! -f "$$1" || printf "%s\0" "$$1"' - {} | rsync -a --from0 --files-from=- . $(SANITY)/$(HERE:.collections/%=%)
+	printf 'import ensurepip; ensurepip.bootstrap()\n' | tee $(SANITY)/home/.ansible/test/cache/get_pip_24_2.py > $(SANITY)/home/.ansible/test/cache/get_pip_25_2.py
+	cd $(SANITY)/$(HERE:.collections/%=%) && HOME=$(SANITY)/home ansible-test sanity --local --python default --color no
+
+.PHONY: unit
+unit: venv ## pytest over the unit tests
+	pytest -q tests/unit
+
+.PHONY: molecule
+molecule: venv ## every scenario in molecule/, on lab hosts
+	test -n '$(wildcard $(MOLECULE_GLOB))'
+	molecule test --all --report
+
+.PHONY: e2e
+e2e: venv ## the whole road on the lab: install, break, reboot, reinstall
+	pytest -v tests/e2e
+
+## What keeps it
+
+.PHONY: venv
+venv: $(STAMP) ## system packages and the Python environment, if not there yet
+
+$(STAMP): | packages
+	@printf 'Making the Python environment in %s (once, about a minute)\n' '$(VENV)'
+	mkdir -p $(MULTINIC_CACHE) && exec 9>$(MULTINIC_CACHE)/venv.lock && flock 9 && if test ! -e $@; then \
+	$(PY) -m venv --clear $(VENV) && $(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.txt && touch $@; fi
+
+# Asked of dpkg only when the environment is made or a target needs it: a second run installs nothing.
+INSTALLED = $(shell dpkg-query -W -f='$${Package}=$${db:Status-Status} ')
+APT_MISSING = $(foreach package,$(APT_PACKAGES),$(if $(filter $(package)=installed,$(INSTALLED)),,$(package)))
+
+.PHONY: packages
+packages:
+	$(if $(strip $(APT_MISSING)),apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends $(APT_MISSING))
+
+.PHONY: requirements
+requirements: venv ## resolve the locks anew
+	@set -e; for lock in requirements requirements-dev; do pip-compile --quiet --upgrade --allow-unsafe --strip-extras --generate-hashes \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header -o $$lock.lock $$lock.in; \
+	{ printf '# Made by "make requirements" with Python 3.11. Do not edit by hand.\n'; cat $$lock.lock; } > $$lock.txt; rm $$lock.lock; done
+
+.PHONY: clean-cache
+clean-cache: ## throw away all that is built: environment, bundle, base images (stop the lab first)
+	test ! -d $(MULTINIC_CACHE)/labs || test -z "$$(ls -A $(MULTINIC_CACHE)/labs)"
+	rm -rf --one-file-system $(MULTINIC_CACHE)
