@@ -19,7 +19,8 @@ HERE := .collections/ansible_collections/multinic/kubernetes
 SANITY := $(MULTINIC_CACHE)/sanity
 LAYERS := lint types sanity unit molecule e2e
 
-export PATH := $(VENV)/bin:$(PATH)
+# Only the environment and the system: no shims of version managers, no other Python.
+export PATH := $(VENV)/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 export ANSIBLE_HOME := $(MULTINIC_CACHE)/ansible
