@@ -1,0 +1,121 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _balancer as balancer
+
+VIP = "10.103.97.2"
+MASTERS = ["192.168.253.129", "192.168.253.128", "192.168.253.130"]
+NODE01 = "192.168.253.131"
+
+
+def plan(**apiserver: Any) -> dict[str, Any]:
+    return {
+        "apiserver": {"name": "apiserver.cluster.local", "vip": VIP, "port": 6443, "real_servers": MASTERS, **apiserver}
+    }
+
+
+def node(source: str = NODE01) -> dict[str, Any]:
+    return {"vip_route": {"destination": f"{VIP}/32", "source": source}}
+
+
+def content(state: dict[str, Any], path: str) -> str:
+    return next(str(entry["content"]) for entry in state["files"] if entry["path"] == path)
+
+
+@pytest.mark.parametrize(
+    ("vip", "source", "replace", "delete"),
+    [
+        (
+            VIP,
+            NODE01,
+            f"route replace local {VIP}/32 dev lo table local src {NODE01}",
+            f"route del local {VIP}/32 dev lo table local",
+        ),
+        (
+            "fd00:103::2",
+            "fd00:253::131",
+            "-6 route replace local fd00:103::2/128 dev lo table local src fd00:253::131",
+            "-6 route del local fd00:103::2/128 dev lo table local",
+        ),
+    ],
+)
+def test_route_is_local_with_the_planned_source(vip: str, source: str, replace: str, delete: str) -> None:
+    assert balancer.route_words(vip, source) == (replace, delete)
+
+
+def test_route_of_two_families_is_refused() -> None:
+    with pytest.raises(balancer.BalancerError, match=r"VIP 10\.103\.97\.2 is IPv4 .* fd00::1 is IPv6"):
+        balancer.route_words(VIP, "fd00::1")
+
+
+def test_route_unit_comes_before_kubelet_and_retries() -> None:
+    unit = balancer.route_unit(VIP, NODE01)
+    before = re.search(r"^Before=(.*)$", unit, re.MULTILINE)
+    assert before is not None
+    assert before.group(1).split() == [balancer.BALANCER_UNIT, "kubelet.service"]
+    for line in ("Type=oneshot", "RemainAfterExit=yes", "Restart=on-failure", "StartLimitIntervalSec=0"):
+        assert line in unit.splitlines()
+
+
+def test_all_control_planes_are_real_servers_in_order() -> None:
+    config = balancer.keepalived_config(plan()["apiserver"], NODE01)
+    assert re.findall(r"real_server (\S+) (\d+)", config) == [(address, "6443") for address in MASTERS]
+    assert re.findall(r"bindto (\S+)", config) == [NODE01] * len(MASTERS)
+    assert config.count("{") == config.count("}")
+
+
+@pytest.mark.parametrize(
+    ("servers", "check", "message"),
+    [
+        ([], balancer.Check(), "no control plane"),
+        (["192.168.253.129", "192.168.253.129"], balancer.Check(), "not unique"),
+        (MASTERS, balancer.Check(interval=2, timeout=0.9), r"up to 3\.9 s"),
+        (MASTERS, balancer.Check(interval=0, timeout=0.5), "at least 0.1 s"),
+        (MASTERS, balancer.Check(path="readyz"), "begins with /"),
+        (MASTERS, balancer.Check(path="/readyz }"), "begins with /"),
+    ],
+)
+def test_bad_settings_are_told(servers: list[str], check: balancer.Check, message: str) -> None:
+    with pytest.raises(balancer.BalancerError, match=message):
+        balancer.keepalived_config(plan(real_servers=servers)["apiserver"], NODE01, check)
+
+
+@given(interval=st.floats(0.1, 5), timeout=st.floats(0.1, 5))
+def test_accepted_settings_detect_a_dead_server_in_time(interval: float, timeout: float) -> None:
+    check = balancer.Check(interval=interval, timeout=timeout)
+    refused = bool(check.problems())
+    assert refused == (interval + 2 * timeout + 0.1 > 3 + 1e-9) or abs(interval + 2 * timeout - 2.9) < 1e-6
+
+
+def test_state_holds_modules_sysctls_and_started_units() -> None:
+    state = balancer.balancer_state(plan(), node())
+    assert state["kernel_modules"] == ["ip_vs", "ip_vs_rr"]
+    assert state["sysctls"] == {
+        "net.ipv4.vs.expire_nodest_conn": "1",
+        "net.ipv4.vs.expire_quiescent_template": "1",
+    }
+    assert [unit["name"] for unit in state["units"]] == [balancer.ROUTE_UNIT, balancer.BALANCER_UNIT]
+    assert all(unit["enabled"] and unit["state"] == "started" for unit in state["units"])
+    assert f"src {NODE01}\n" in content(state, f"/etc/systemd/system/{balancer.ROUTE_UNIT}")
+
+
+def test_a_new_control_plane_changes_only_the_configuration() -> None:
+    """So that adding a master touches neither the route nor the unit."""
+    before = balancer.balancer_state(plan(real_servers=MASTERS[:1]), node())
+    after = balancer.balancer_state(plan(), node())
+    changed = [old["path"] for old, new in zip(before["files"], after["files"]) if old != new]
+    assert changed == [balancer.CONFIG_PATH]
+
+
+def test_ipv6_is_written_as_people_write_it() -> None:
+    assert balancer.at("fd00::2", 6443) == "[fd00::2]:6443"
+    assert "[fd00::2]:6443" in balancer.balancer_unit("fd00::2", 6443)
