@@ -88,8 +88,9 @@ lint: venv ## ruff, ansible-lint and yamllint, documentation, changelog
 	antsibull-changelog lint
 
 .PHONY: types
-types: venv ## mypy over the plugins and the unit tests
+types: venv ## mypy over the plugins and the tests
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/plugins $(HERE)/tests/unit
+	cd tests/e2e && mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 
 .PHONY: sanity
 sanity: venv ## ansible-test sanity, on a copy of the files under git
