@@ -1,0 +1,37 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One lab per inventory; its hosts are stopped and their state removed at the end, also after a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from harness import Lab
+
+
+def _lab(inventory: str, name: str) -> Iterator[Lab]:
+    lab = Lab(inventory, name)
+    try:
+        lab.fresh()
+        yield lab
+    finally:
+        lab.remove()
+
+
+@pytest.fixture(scope="module")
+def seed_lab() -> Iterator[Lab]:
+    """The seed's situation 1: same card names, no gateway on the cluster network."""
+    yield from _lab("lab", "e2e")
+
+
+@pytest.fixture(scope="module")
+def gateway_lab() -> Iterator[Lab]:
+    """The seed's situation 2: card names differ, the cluster network has a gateway."""
+    yield from _lab("lab-gateway", "e2e-gateway")
+
+
+@pytest.fixture(scope="module")
+def no_gateway_lab() -> Iterator[Lab]:
+    """The seed's situation 3: card names differ, no gateway."""
+    yield from _lab("lab-no-gateway", "e2e-no-gateway")

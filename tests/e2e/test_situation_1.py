@@ -1,0 +1,378 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The seed's situation 1 from bare hosts to a cluster that survives: the tests build on each other, in file order."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import floor
+import pytest
+import yaml
+from harness import Lab, difference, wait_until
+
+MASTERS = ["master1", "master2", "master3"]
+HOSTS = [*MASTERS, "node01"]
+CLUSTER_NETWORK = ipaddress.ip_network("192.168.253.0/24")
+VIP = "10.103.97.2"
+
+# The limit of the issue; a floor is what plain kubeadm takes on hosts that are ready for it.
+MOST_FLOORS = 2.5
+MOST_SECONDS_AFTER_REBOOT = 90.0
+
+measured: dict[str, float] = {}
+
+
+def inventory_variant(lab: Lab, folder: Path, change: Callable[[dict[str, Any]], None]) -> Lab:
+    """The same hosts under a copy of the lab's inventory with other variables or groups."""
+    copy = folder / "inventory"
+    shutil.copytree(lab.inventory, copy, symlinks=False)
+    hosts = copy / "hosts.yml"
+    content = yaml.safe_load(hosts.read_text(encoding="utf-8"))
+    change(content)
+    hosts.write_text(yaml.safe_dump(content), encoding="utf-8")
+    other = Lab(lab.inventory.name, lab.name)
+    other.inventory = copy
+    return other
+
+
+def groups_of(content: dict[str, Any]) -> dict[str, Any]:
+    return content["all"]["children"]
+
+
+@pytest.fixture(scope="module")
+def untouched(seed_lab: Lab) -> dict[str, str]:
+    """What the hosts look like before anything ran on them."""
+    # The first ssh and sudo of a user leave their own traces; they must not count.
+    seed_lab.snapshot()
+    return seed_lab.snapshot()
+
+
+# --- before any change --------------------------------------------------------------------------------------------
+
+BAD_VARIABLES = [
+    ("unknown version", {"kubernetes_version": "v1.18.3"}, ["kubernetes_version", "v1.18.3", "1.19"]),
+    ("version the bundle lacks", {"kubernetes_version": "v1.21.4"}, ["kubernetes_version", "v1.21.4", "v1.20.2"]),
+    ("VIP inside a used network", {"apiserver_vip": "192.168.253.200"}, ["apiserver_vip", "192.168.253.200"]),
+    ("cluster network on no host", {"cluster_network": "10.77.0.0/24"}, [*HOSTS, "cluster_network", "10.77.0.0/24"]),
+    (
+        "the seed's typo",
+        {"cluster_network": "192.158.253.1"},
+        [*HOSTS, "cluster_network", "192.158.253.1", "192.168.253"],
+    ),
+    ("wrong checksum", {"bundle_sha256": "0" * 64}, ["bundle_sha256", "0" * 12]),
+    ("no bundle there", {"bundle": "/nowhere/kube.tar.gz"}, ["bundle", "/nowhere/kube.tar.gz"]),
+]
+
+
+def refused(lab: Lab, *arguments: str, words: list[str]) -> None:
+    run = lab.play("cluster", *arguments, expect=None)
+    assert run.returncode != 0, f"not refused:\n{run.tail()}"
+    assert not run.changed(), f"hosts changed: {run.changed()}"
+    missing = [word for word in words if word not in run.output]
+    assert not missing, f"the report lacks {missing}:\n{run.tail()}"
+
+
+@pytest.mark.parametrize(("variables", "words"), [row[1:] for row in BAD_VARIABLES], ids=[row[0] for row in BAD_VARIABLES])
+def test_bad_variable_is_refused(
+    seed_lab: Lab, untouched: dict[str, str], variables: dict[str, Any], words: list[str]
+) -> None:
+    refused(seed_lab, "-e", json.dumps(variables), words=words)
+
+
+def test_cluster_network_missing_on_one_host_is_refused(seed_lab: Lab, untouched: dict[str, str], tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        groups_of(content)["kube_node"]["hosts"]["node01"]["cluster_network"] = "ens99"
+
+    refused(inventory_variant(seed_lab, tmp_path, change), words=["node01", "cluster_network", "ens99"])
+
+
+def test_no_control_plane_is_refused(seed_lab: Lab, untouched: dict[str, str], tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        groups = groups_of(content)
+        groups["kube_node"]["hosts"].update(groups["kube_control_plane"].pop("hosts"))
+
+    refused(inventory_variant(seed_lab, tmp_path, change), words=["kube_control_plane"])
+
+
+def test_even_number_of_control_planes_is_a_warning(seed_lab: Lab, untouched: dict[str, str], tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        groups_of(content)["kube_control_plane"]["hosts"].pop("master3")
+
+    run = inventory_variant(seed_lab, tmp_path, change).play("preflight")
+    assert "kube_control_plane" in run.output and "2" in run.output
+    assert "warning" in run.output.lower()
+
+
+def test_unreachable_host_is_refused(seed_lab: Lab, untouched: dict[str, str]) -> None:
+    seed_lab.guest(lab=seed_lab.name, names=["master3"], state="frozen")
+    try:
+        refused(seed_lab, words=["master3", "ansible_host", "192.168.160.245"])
+    finally:
+        seed_lab.guest(lab=seed_lab.name, names=["master3"], state="thawed")
+
+
+def test_duplicate_host_names_are_refused(seed_lab: Lab, untouched: dict[str, str]) -> None:
+    seed_lab.run("node01", "hostname master2")
+    try:
+        refused(seed_lab, words=["node01", "master2", "host name"])
+    finally:
+        seed_lab.run("node01", "hostname node01")
+
+
+def test_clock_that_is_off_is_refused(seed_lab: Lab, untouched: dict[str, str]) -> None:
+    seed_lab.run("node01", "date -s '+3 seconds'")
+    try:
+        refused(seed_lab, words=["node01", "clock"])
+    finally:
+        seed_lab.run("node01", "date -s '-3 seconds'")
+
+
+def test_preflight_of_good_hosts_passes(seed_lab: Lab, untouched: dict[str, str]) -> None:
+    started = time.monotonic()
+    run = seed_lab.play("preflight")
+    measured["preflight"] = time.monotonic() - started
+    assert not run.changed()
+    for host in HOSTS:
+        assert "192.168.253." in run.output and host in run.output
+
+
+def test_check_mode_completes_on_fresh_hosts(seed_lab: Lab, untouched: dict[str, str]) -> None:
+    run = seed_lab.play("cluster", "--check", "--diff")
+    assert set(run.changed()) == set(HOSTS), "check mode must tell that all hosts would change"
+
+
+def test_nothing_so_far_has_changed_a_host(seed_lab: Lab, untouched: dict[str, str]) -> None:
+    changes = difference(untouched, seed_lab.snapshot())
+    assert not changes, json.dumps(changes, indent=1)[:8000]
+
+
+# --- the cluster --------------------------------------------------------------------------------------------------
+
+
+def test_cluster_comes_up(seed_lab: Lab) -> None:
+    measured["cluster"] = seed_lab.play("cluster").seconds
+
+
+def test_four_nodes_are_ready_on_the_cluster_network(seed_lab: Lab) -> None:
+    nodes = json.loads(seed_lab.kubectl("get nodes -o json"))["items"]
+    assert sorted(node["metadata"]["name"] for node in nodes) == sorted(HOSTS)
+    for node in nodes:
+        conditions = {condition["type"]: condition["status"] for condition in node["status"]["conditions"]}
+        assert conditions["Ready"] == "True", node["metadata"]["name"]
+        internal = [address["address"] for address in node["status"]["addresses"] if address["type"] == "InternalIP"]
+        assert len(internal) == 1 and ipaddress.ip_address(internal[0]) in CLUSTER_NETWORK, node["status"]["addresses"]
+
+
+def etcdctl(lab: Lab, arguments: str) -> str:
+    pki = "/etc/kubernetes/pki/etcd"
+    return lab.kubectl(
+        "-n kube-system exec etcd-master1 -- etcdctl --endpoints https://127.0.0.1:2379"
+        f" --cacert {pki}/ca.crt --cert {pki}/healthcheck-client.crt --key {pki}/healthcheck-client.key {arguments}"
+    )
+
+
+def test_three_etcd_members_are_healthy_on_the_cluster_network(seed_lab: Lab) -> None:
+    members = json.loads(etcdctl(seed_lab, "member list -w json"))["members"]
+    assert sorted(member["name"] for member in members) == MASTERS
+    for member in members:
+        for url in [*member["peerURLs"], *member["clientURLs"]]:
+            assert ipaddress.ip_address(url.split("//")[1].rsplit(":", 1)[0]) in CLUSTER_NETWORK, url
+    health = json.loads(etcdctl(seed_lab, "endpoint health --cluster -w json"))
+    assert len(health) == 3 and all(entry["health"] for entry in health), health
+
+
+def test_every_apiserver_advertises_its_cluster_address(seed_lab: Lab) -> None:
+    endpoints = json.loads(seed_lab.kubectl("get endpoints kubernetes -o json"))["subsets"][0]["addresses"]
+    addresses = [ipaddress.ip_address(entry["ip"]) for entry in endpoints]
+    assert len(addresses) == 3 and all(address in CLUSTER_NETWORK for address in addresses), addresses
+
+
+def test_ipvs_balances_over_the_cluster_network(seed_lab: Lab) -> None:
+    def check(host: str) -> None:
+        lines = seed_lab.run(host, "ipvsadm -Sn").splitlines()
+        real = [line.split(" -r ")[1].split(":")[0] for line in lines if line.startswith("-a") and f"{VIP}:6443" in line]
+        assert sorted(real) == ["192.168.253.128", "192.168.253.129", "192.168.253.130"], f"{host}: {lines}"
+        route = seed_lab.run(host, f"ip -o route get {VIP}")
+        source = route.split(" src ")[1].split()[0]
+        assert ipaddress.ip_address(source) in CLUSTER_NETWORK, f"{host}: {route}"
+        assert seed_lab.api_through_vip(host), host
+
+    seed_lab.everywhere(check)
+
+
+def test_no_control_plane_component_restarted(seed_lab: Lab) -> None:
+    pods = json.loads(seed_lab.kubectl("-n kube-system get pods -l tier=control-plane -o json"))["items"]
+    restarts = {
+        pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"]
+        for pod in pods
+        if pod["metadata"]["name"].startswith(("etcd-", "kube-apiserver-"))
+    }
+    assert len(restarts) == 6, restarts
+    assert not any(restarts.values()), restarts
+
+
+def bundle_lacks(lab: Lab) -> dict[str, str]:
+    """What the bundle says it could not hold, with the reasons."""
+    manifest = json.loads(lab.run("master1", "cat /var/lib/multinic/bundle/current/manifest.json"))
+    return {entry["name"]: entry["reason"] for entry in manifest["missing"]}
+
+
+PODS = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: echo, namespace: default}
+spec:
+  selector: {matchLabels: {app: echo}}
+  template:
+    metadata: {labels: {app: echo}}
+    spec:
+      tolerations: [{operator: Exists}]
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: echo
+        image: IMAGE
+        imagePullPolicy: Never
+        # Perl answers every connection with the name of its node.
+        command: [/usr/bin/perl, -MIO::Socket::INET, -e,
+          'my $s = IO::Socket::INET->new(LocalPort => 8080, Listen => 50, ReuseAddr => 1) or die;
+           while (my $c = $s->accept) { print $c "$ENV{NODE}\\n"; close $c }']
+        env: [{name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: echo, namespace: default}
+spec: {selector: {app: echo}, ports: [{port: 80, targetPort: 8080}]}
+"""
+
+ASK = (
+    "perl -MIO::Socket::INET -e '"
+    'my $s = IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => $ARGV[1], Timeout => 3) or die "$ARGV[0]: $@";'
+    " print <$s>' "
+)
+
+
+@pytest.fixture(scope="module")
+def echo_pods(seed_lab: Lab) -> dict[str, tuple[str, str]]:
+    """A pod on each node that answers with the node's name: node -> (pod, address)."""
+    image = "k8s.gcr.io/kube-proxy:v1.20.2"
+    seed_lab.run("master1", f"cat > /root/echo.yaml <<'END'\n{PODS.replace('IMAGE', image)}\nEND")
+    seed_lab.kubectl("apply -f /root/echo.yaml")
+    seed_lab.kubectl("rollout status daemonset/echo --timeout 90s", timeout=100)
+    pods = json.loads(seed_lab.kubectl("get pods -l app=echo -o json"))["items"]
+    found = {pod["spec"]["nodeName"]: (pod["metadata"]["name"], pod["status"]["podIP"]) for pod in pods}
+    assert sorted(found) == HOSTS
+    return found
+
+
+def test_pods_on_different_nodes_reach_each_other(seed_lab: Lab, echo_pods: dict[str, tuple[str, str]]) -> None:
+    def check(node: str) -> None:
+        pod = echo_pods[node][0]
+        for peer, (_name, address) in echo_pods.items():
+            answer = seed_lab.kubectl(f'exec {pod} -- {ASK} {address} 8080')
+            assert answer.strip() == peer, f"{node} -> {peer} ({address}): {answer!r}"
+
+    seed_lab.everywhere(check, echo_pods)
+
+
+def test_service_address_reaches_pods_on_all_nodes(seed_lab: Lab, echo_pods: dict[str, tuple[str, str]]) -> None:
+    service = seed_lab.kubectl("get service echo -o jsonpath={.spec.clusterIP}")
+    pod = echo_pods["node01"][0]
+    answers = {seed_lab.kubectl(f"exec {pod} -- {ASK} {service} 80").strip() for _ in range(12)}
+    assert answers == set(HOSTS), answers
+
+
+def test_cluster_dns_answers(seed_lab: Lab, echo_pods: dict[str, tuple[str, str]]) -> None:
+    lacking = bundle_lacks(seed_lab)
+    if "coredns" in lacking:
+        pytest.skip(f"the bundle holds no CoreDNS: {lacking['coredns']}")
+    pod = echo_pods["node01"][0]
+    answer = seed_lab.kubectl(f"exec {pod} -- getent hosts echo.default.svc.cluster.local")
+    service = seed_lab.kubectl("get service echo -o jsonpath={.spec.clusterIP}")
+    assert answer.split()[0] == service, answer
+
+
+def test_second_run_changes_nothing(seed_lab: Lab) -> None:
+    run = seed_lab.play("cluster")
+    measured["second run"] = run.seconds
+    assert not run.changed(), run.changed()
+    assert set(run.recap) >= set(HOSTS)
+
+
+# --- the VIP ------------------------------------------------------------------------------------------------------
+
+
+def test_worker_joined_through_the_vip(seed_lab: Lab) -> None:
+    config = seed_lab.run("node01", "cat /etc/kubernetes/kubelet.conf")
+    assert "server: https://apiserver.cluster.local:6443" in config
+    assert seed_lab.run("node01", "getent hosts apiserver.cluster.local").split()[0] == VIP
+    assert "apiserver.cluster.local" not in seed_lab.run("node01", "grep -v 10.103.97.2 /etc/hosts")
+
+
+def test_without_the_vip_route_the_worker_is_cut_off(seed_lab: Lab) -> None:
+    """The lab is honest: the route is what makes the API reachable, and its return is enough."""
+    route = f"local {VIP} dev lo table local src 192.168.253.131"
+    seed_lab.run("node01", f"ip route del {route}")
+    try:
+        assert "192.168.160.246" in seed_lab.run("node01", f"ip -o route get {VIP}")
+        assert not seed_lab.api_through_vip("node01", timeout=3)
+    finally:
+        seed_lab.run("node01", f"ip route replace {route}")
+    wait_until(lambda: seed_lab.api_through_vip("node01"), 5, "the API through the VIP from node01")
+
+
+# --- a power cut --------------------------------------------------------------------------------------------------
+
+
+def test_all_hosts_rebooted_at_once(seed_lab: Lab) -> None:
+    started = time.monotonic()
+    seed_lab.guest(lab=seed_lab.name, names=HOSTS, state="power_cycled")
+    wait_until(
+        lambda: seed_lab.api_through_vip("node01"),
+        MOST_SECONDS_AFTER_REBOOT - (time.monotonic() - started),
+        "the API through the VIP from node01 after all hosts rebooted",
+    )
+    measured["reboot"] = time.monotonic() - started
+    wait_until(
+        lambda: seed_lab.kubectl("get nodes --no-headers").count(" Ready") == 4, 90, "4 nodes Ready after the reboot"
+    )
+
+
+def test_pods_reach_each_other_after_the_reboot(seed_lab: Lab, echo_pods: dict[str, tuple[str, str]]) -> None:
+    def all_answer() -> bool:
+        pods = json.loads(seed_lab.kubectl("get pods -l app=echo -o json"))["items"]
+        addresses = {pod["spec"]["nodeName"]: pod["status"].get("podIP") for pod in pods}
+        worker = next(pod["metadata"]["name"] for pod in pods if pod["spec"]["nodeName"] == "node01")
+        return all(
+            address
+            and seed_lab.ssh(
+                "master1", f"kubectl --kubeconfig /etc/kubernetes/admin.conf exec {worker} -- {ASK} {address} 8080"
+            ).stdout.strip()
+            == node
+            for node, address in addresses.items()
+        )
+
+    wait_until(all_answer, 90, "pods on all nodes answer after the reboot", every=2)
+
+
+def test_run_after_the_reboot_changes_nothing(seed_lab: Lab) -> None:
+    run = seed_lab.play("cluster")
+    assert not run.changed(), run.changed()
+
+
+# --- speed --------------------------------------------------------------------------------------------------------
+
+
+def test_cluster_is_up_within_so_many_floors(seed_lab: Lab) -> None:
+    """The last test: it takes the cluster down and makes it again by hand on the same hosts."""
+    floor.reset(seed_lab)
+    measured["floor"] = floor.measure(seed_lab)
+    measured["ratio"] = measured["cluster"] / measured["floor"]
+    print(json.dumps({name: round(value, 2) for name, value in measured.items()}))
+    assert measured["ratio"] <= MOST_FLOORS, measured
