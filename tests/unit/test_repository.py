@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -257,3 +259,45 @@ def test_checkout_mode_link_leads_to_the_checkout() -> None:
     link = ROOT / ".collections/ansible_collections/multinic/kubernetes"
     assert link.is_symlink()
     assert link.resolve() == ROOT
+
+
+def test_variables_that_roles_read_are_documented() -> None:
+    """A role's default such as "{{ cluster_network | default('auto') }}" offers a variable to the user."""
+    offered = set()
+    for role in ROLES:
+        for value in (load(role / "defaults/main.yml") or {}).values():
+            offered |= set(re.findall(r"\{\{\s*([a-z][a-z0-9_]*)\s*\|\s*default\(", str(value)))
+    documented = set(re.findall(r"`(\w+)`", (ROOT / "docs/variables.md").read_text(encoding="utf-8")))
+    assert offered
+    assert not {name for name in offered - documented if not name.startswith("ansible_")}
+
+
+def test_the_collection_works_installed(tmp_path: Path) -> None:
+    """Built, installed elsewhere, and called by its full name, with nothing of the checkout in reach."""
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            check=False,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
+                "ANSIBLE_HOME": str(tmp_path / "home"),
+                "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "installed"),
+            },
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    (tmp_path / "ansible.cfg").touch()
+    run("ansible.cli.galaxy", "collection", "build", str(ROOT), "--output-path", str(tmp_path))
+    [archive] = tmp_path.glob("multinic-kubernetes-*.tar.gz")
+    run("ansible.cli.galaxy", "collection", "install", str(archive), "--offline", "-p", str(tmp_path / "installed"))
+    installed = tmp_path / "installed/ansible_collections/multinic/kubernetes"
+    assert (installed / "meta/runtime.yml").is_file()
+    assert not any((installed / name).exists() for name in (".collections", "molecule", "tests/e2e", "Makefile"))
+    for playbook in names(PLAYBOOKS):
+        run("ansible.cli.playbook", "--syntax-check", "-i", "localhost,", f"multinic.kubernetes.{Path(playbook).stem}")
