@@ -112,6 +112,10 @@ molecule: venv ## every scenario in molecule/, on lab hosts
 e2e: venv ## the whole road on the lab: install, break, reboot, reinstall
 	pytest -v tests/e2e
 
+.PHONY: prove-red
+prove-red: venv ## break a line for each layer, in a copy, and see that the layer fails
+	python tests/prove_red.py
+
 ## What keeps it
 
 .PHONY: venv
