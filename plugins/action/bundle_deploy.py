@@ -1,0 +1,63 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import parse_manifest
+from ansible_collections.multinic.kubernetes.plugins.module_utils._unpack import ROOT, wanted_parts
+from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_file import BundleError, read_manifest
+from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_source import LocalBundle, locate
+
+MODULE = "multinic.kubernetes.bundle_unpack"
+
+
+class ActionModule(ActionBase):
+    """Asks the host, sends the archive only if it is needed, lets the host check and unpack it."""
+
+    TRANSFERS_FILES = True
+    _VALID_ARGS = frozenset(("bundle", "sha256", "root", "roles", "keep"))
+
+    def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        super().run(tmp, task_vars)
+        _validated, args = self.validate_argument_spec(
+            argument_spec={
+                "bundle": {"type": "str", "required": True},
+                "sha256": {"type": "str", "default": ""},
+                "root": {"type": "path", "default": ROOT},
+                "roles": {"type": "list", "elements": "str", "default": []},
+                "keep": {"type": "int", "default": 1},
+            }
+        )
+        try:
+            # The whole file is hashed by each host; doing it here too, once per host, would only repeat preflight.
+            bundle = locate(args["bundle"], args["sha256"], verify=False)
+            parts = wanted_parts(parse_manifest(read_manifest(bundle.path)), args["roles"])
+        except BundleError as exc:
+            raise AnsibleActionFail(str(exc)) from exc
+        common = {"sha256": bundle.sha256, **{key: args[key] for key in ("root", "roles", "keep")}}
+        sizes = {"archive_size": bundle.path.stat().st_size, "unpacked_size": sum(part.size for part in parts)}
+        asked = self.module({**common, **sizes, "prepare": True, "receiver": self.receiver()}, task_vars)
+        if asked.get("failed") or not asked.get("incoming"):
+            return asked
+        self.send(bundle, asked["incoming"])
+        return self.module({**common, "archive": asked["incoming"], "remove_archive": True}, task_vars)
+
+    def module(self, args: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
+        result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)
+        return t.cast("dict[str, t.Any]", result)
+
+    def receiver(self) -> str | None:
+        """The user as whom files are put on the host."""
+        try:
+            user = self._connection.get_option("remote_user")
+        except (KeyError, AttributeError):
+            return None
+        return str(user) if user else None
+
+    def send(self, bundle: LocalBundle, target: str) -> None:
+        self._connection.put_file(str(bundle.path), target)

@@ -1,0 +1,169 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is **PRIVATE** to the collection.
+
+"""Which packages of a bundle a host lacks, and in which order Debian compares versions. Pure: nothing is run here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import Manifest
+
+POLICY_MARK = "# written by multinic.kubernetes, for the time of one installation"
+
+
+class PackagesError(ValueError):
+    """The packages can't be installed; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of the bundle, for this host's distribution."""
+
+    name: str
+    version: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one installation takes: the files to install, told as sentences."""
+
+    install: tuple[Package, ...] = ()
+    changes: tuple[str, ...] = ()
+    before: Mapping[str, str] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Debian versions (Debian Policy, section 5.6.12)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _rank(character: str) -> int:
+    """Tilde before the end of the text, the end before letters, letters before all else."""
+    if character == "~":
+        return -1
+    if character.isalpha():
+        return ord(character)
+    return ord(character) + 256
+
+
+def _part_key(text: str) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """Alternating texts and numbers; every text ends with rank 0, so a longer one compares as policy says."""
+    pairs = re.findall(r"([^0-9]*)([0-9]*)", text)
+    return tuple((tuple(_rank(char) for char in word) + (0,), int(number or 0)) for word, number in pairs)
+
+
+def version_key(
+    version: str,
+) -> tuple[int, tuple[tuple[tuple[int, ...], int], ...], tuple[tuple[tuple[int, ...], int], ...]]:
+    """A key that sorts Debian package versions."""
+    epoch, colon, rest = version.strip().partition(":")
+    if not colon:
+        epoch, rest = "0", epoch
+    if not epoch.isdigit():
+        raise PackagesError(f"{version!r} is no Debian package version: its epoch is no number")
+    upstream, _dash, revision = rest.rpartition("-")
+    if not _dash:
+        upstream, revision = rest, ""
+    return int(epoch), _part_key(upstream), _part_key(revision)
+
+
+def older(version: str, than: str) -> bool:
+    return version_key(version) < version_key(than)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the host
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def distribution(os_release: str) -> str:
+    """`debian-12` from the text of /etc/os-release."""
+    fields = dict(re.findall(r"^([A-Z_]+)=[\"']?([^\"'\n]*)", os_release, re.MULTILINE))
+    return f"{fields.get('ID', 'linux')}-{fields.get('VERSION_ID', '')}".rstrip("-").lower()
+
+
+def installed_versions(dpkg_query: str) -> dict[str, str]:
+    """Package to version, of those that are unpacked and configured; lines of `Package Version Status-Abbrev`."""
+    versions = {}
+    for line in dpkg_query.splitlines():
+        name, version, status = (line.split("\t") + ["", ""])[:3]
+        # The second letter is the state: i installed, t and W only wait for triggers. The third tells of damage.
+        if len(status) >= 2 and status[1] in "itW" and status[2:].strip() == "":
+            versions[name] = version
+    return versions
+
+
+def packages_for(manifest: Manifest, wanted_distribution: str, names: Sequence[str] = ()) -> list[Package]:
+    """The bundle's packages for this distribution, all or those named."""
+    found = [
+        Package(part.package, part.version, part.path)
+        for part in manifest.parts
+        if part.kind == "package" and part.distribution == wanted_distribution
+    ]
+    absent = sorted(set(names) - {package.name for package in found})
+    if absent and found:
+        raise PackagesError(f"the bundle holds no package {', '.join(absent)} for {wanted_distribution}")
+    return [package for package in found if not names or package.name in names]
+
+
+def select(packages: Iterable[Package], installed: Mapping[str, str]) -> Selection:
+    """What is missing or older than the bundle's. Newer ones stay."""
+    install, changes, before = [], [], {}
+    for package in sorted(packages, key=lambda item: item.name):
+        found = installed.get(package.name)
+        if found is not None and not older(found, package.version):
+            continue
+        install.append(package)
+        before[package.name] = found or ""
+        sentence = f"install {package.name} {package.version}"
+        changes.append(sentence if found is None else f"upgrade {package.name} from {found} to {package.version}")
+    return Selection(tuple(install), tuple(changes), before)
+
+
+def difference(selection: Selection) -> dict[str, str]:
+    """The diff of one installation."""
+    return {
+        "before_header": "packages",
+        "after_header": "packages",
+        "before": "".join(f"{name} {version or '(not installed)'}\n" for name, version in selection.before.items()),
+        "after": "".join(f"{package.name} {package.version}\n" for package in selection.install),
+    }
+
+
+def missing_commands(commands: Mapping[str, Optional[str]]) -> list[str]:
+    return sorted(command for command, path in commands.items() if path is None)
+
+
+def no_packages_problem(wanted_distribution: str, offered: Iterable[str], missing: Sequence[str]) -> str:
+    """The error of a host whose distribution the bundle does not serve and that lacks something."""
+    return (
+        f"this host runs {wanted_distribution}, for which the bundle holds no packages (it holds them for "
+        f"{', '.join(sorted(set(offered))) or 'no distribution'}), and these commands are missing: {', '.join(missing)}. "
+        "Install them with the host's own package manager, or bring a bundle that holds them, then run again."
+    )
+
+
+def policy_script(pid: int, running: Iterable[str], saved: str) -> str:
+    """A policy-rc.d that lets no service be started that did not run before, for as long as the process lives."""
+    names = sorted(name[: -len(".service")] if name.endswith(".service") else name for name in running)
+    return "\n".join(
+        [
+            "#!/bin/sh",
+            POLICY_MARK,
+            f"if ! kill -0 {pid} 2>/dev/null; then",
+            f'  if [ -x {saved} ]; then exec {saved} "$@"; fi',
+            "  exit 0",
+            "fi",
+            "while [ $# -gt 0 ]; do case $1 in --*) shift ;; *) break ;; esac; done",
+            f'case " {" ".join(names)} " in *" ${{1%.service}} "*) exit 0 ;; esac',
+            "exit 101",
+            "",
+        ]
+    )

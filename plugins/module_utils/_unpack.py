@@ -1,0 +1,98 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is **PRIVATE** to the collection.
+
+"""Which versions of a bundle lie on a host, which one is complete, what has to go. Pure: no file is opened here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import Manifest, Part
+
+ROOT = "/var/lib/multinic/bundle"
+CURRENT = "current"
+LOCK = ".lock"
+INCOMING = ".incoming"
+UNPACKING = ".unpacking"
+ARCHIVE = "bundle.tar.gz"
+# Room that has to stay on the file system beyond what is written.
+RESERVE = 256 * 1024 * 1024
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class UnpackError(ValueError):
+    """The bundle can't be brought to this host; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing below the root: its name and when it was last changed."""
+
+    name: str
+    changed: float = 0.0
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What was found below the root for one wanted bundle."""
+
+    current: str = ""
+    complete: bool = False
+    entries: Sequence[Entry] = field(default_factory=tuple)
+
+    def ready(self, sha256: str) -> bool:
+        return self.complete and self.current == sha256
+
+
+def is_sha256(text: str) -> bool:
+    return bool(_SHA256.fullmatch(text))
+
+
+def wanted(part: Part, roles: Sequence[str]) -> bool:
+    """Whether a host with these roles needs the part. Only images are meant for certain roles."""
+    return part.kind != "image" or not roles or bool(set(part.roles) & set(roles))
+
+
+def wanted_parts(manifest: Manifest, roles: Sequence[str]) -> list[Part]:
+    return [part for part in manifest.parts if wanted(part, roles)]
+
+
+def incomplete(manifest: Manifest, roles: Sequence[str], sizes: Mapping[str, int]) -> list[str]:
+    """Parts this host needs that are not there in full; after a power loss a file may be shorter than it was."""
+    return [part.path for part in wanted_parts(manifest, roles) if sizes.get(part.path) != part.size]
+
+
+def obsolete(entries: Iterable[Entry], sha256: str, keep: int) -> list[str]:
+    """Names below the root to remove once `sha256` is current: all but the newest `keep` others, and what was left over."""
+    versions = sorted(
+        (entry for entry in entries if is_sha256(entry.name) and entry.name != sha256),
+        key=lambda entry: (entry.changed, entry.name),
+        reverse=True,
+    )
+    remains = [entry.name for entry in entries if entry.name.startswith((INCOMING, UNPACKING))]
+    return [entry.name for entry in versions[keep:]] + sorted(remains)
+
+
+def space_problem(host_folder: str, free: int, needed: int) -> str:
+    """Why the bundle does not fit; empty if it does."""
+    if free >= needed + RESERVE:
+        return ""
+    mib = 1024 * 1024
+    return (
+        f"the bundle needs {(needed + RESERVE) // mib} MiB on the file system of {host_folder} (of which "
+        f"{RESERVE // mib} MiB stay free), found {free // mib} MiB. Free some space there, or let it lie elsewhere "
+        "with bundle_root."
+    )
+
+
+def difference(before: Situation, sha256: str) -> dict[str, str]:
+    """The diff of one deployment: which bundle is current."""
+    shown = f"current bundle: {before.current or 'none'}\n"
+    if before.current == sha256 and not before.complete:
+        shown = f"current bundle: {sha256} (incomplete)\n"
+    return {"before": shown, "after": f"current bundle: {sha256}\n"}

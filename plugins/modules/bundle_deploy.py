@@ -1,0 +1,77 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This is an action plugin; what it does lies in plugins/action/bundle_deploy.py.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bundle_deploy
+short_description: Brings a bundle from the controller to a host and unpacks it there
+version_added: "1.0.0"
+author:
+  - multinic.kubernetes contributors (@multinic)
+description:
+  - Asks the host first. If it has the bundle already, nothing is sent and one round trip is all it costs.
+  - Otherwise the space on the host is checked, the archive is sent once, its sha256 is checked on the host, and it is
+    unpacked by M(multinic.kubernetes.bundle_unpack). All hosts of a play do so at the same time.
+extends_documentation_fragment:
+  - multinic.kubernetes._attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+seealso:
+  - module: multinic.kubernetes.bundle_unpack
+options:
+  bundle:
+    description: A bundle on the controller, as a path or a URL. A URL is downloaded once to the controller's cache.
+    type: str
+    required: true
+  sha256:
+    description: The sha256 of the archive. Empty takes it from the file O(bundle) with C(.sha256) added, which a URL has not.
+    type: str
+    default: ""
+  root:
+    description: Folder on the host that holds the unpacked bundles.
+    type: path
+    default: /var/lib/multinic/bundle
+  roles:
+    description: Roles of the host. Images that no role of the host needs are not written. Empty means all images.
+    type: list
+    elements: str
+    choices: [control_plane, worker]
+    default: []
+  keep:
+    description: How many older versions stay on the host.
+    type: int
+    default: 1
+"""
+
+EXAMPLES = r"""
+- name: The bundle is on the host
+  multinic.kubernetes.bundle_deploy:
+    bundle: /root/kubernetes-v1.20.2-debian12-amd64.tar.gz
+    roles: [control_plane]
+"""
+
+RETURN = r"""
+path:
+  description: The folder of the unpacked bundle.
+  returned: success
+  type: str
+  sample: /var/lib/multinic/bundle/0f343b0931126a20f133d67c2b018a3b5e0a7c1f2a7d6b8f8a7a5c1d3b2e4f60
+kubernetes_version:
+  description: The version of Kubernetes in the bundle.
+  returned: when it was unpacked
+  type: str
+  sample: v1.20.2
+removed:
+  description: Folders of older bundles that were removed.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
