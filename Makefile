@@ -4,6 +4,7 @@
 #   MULTINIC_CACHE  the one folder outside the checkout (Python environment, builds, labs)
 #   PY              the Python that the environment is made with (3.11 for the locked ansible-core 2.19)
 #   INVENTORY       what `make cluster` installs
+#   MOLECULE_SCENARIOS, E2E  only some: MOLECULE_SCENARIOS='-s node', E2E='-x -k vip'
 export MULTINIC_CACHE ?= /var/cache/multinic-kubernetes
 PY ?= /usr/bin/python3
 INVENTORY ?= inventories/prod
@@ -17,6 +18,8 @@ VENV := $(MULTINIC_CACHE)/venv
 STAMP := $(VENV)/.made-from-$(firstword $(shell sha256sum < requirements-dev.txt))
 HERE := .collections/ansible_collections/multinic/kubernetes
 SANITY := $(MULTINIC_CACHE)/sanity
+MOLECULE_SCENARIOS ?= --all
+E2E ?= -v
 LAYERS := lint types sanity unit molecule e2e
 
 # Only the environment and the system: no shims of version managers, no other Python.
@@ -106,11 +109,11 @@ unit: venv ## pytest over the unit tests
 .PHONY: molecule
 molecule: venv ## every scenario in molecule/, on lab hosts
 	test -n '$(wildcard $(MOLECULE_GLOB))'
-	molecule test --all --report
+	molecule test $(MOLECULE_SCENARIOS) --report
 
 .PHONY: e2e
 e2e: venv ## the whole road on the lab: install, break, reboot, reinstall
-	pytest -v tests/e2e
+	pytest $(E2E) tests/e2e
 
 .PHONY: prove-red
 prove-red: venv ## break a line for each layer, in a copy, and see that the layer fails
