@@ -1,0 +1,410 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pod network of `cni: bridge` on one host, kept by multinic-pod-routes.service.
+
+From the API it learns, with the host's own kubelet certificate, which node has which pod CIDR and which address.
+From that it keeps: a route to each other node's pods over the cluster network, the CNI configuration with the host's
+own pod CIDR, and the rules that forward pod traffic and masquerade what leaves the cluster. The kernel tells it of every
+change of a link, an address or a route, so a flapping link or a restarted network manager is repaired at once. The last
+known nodes are remembered on disk: after a reboot the routes are there before the API is.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ipaddress
+import json
+import os
+import re
+import select
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PROTOCOL = "201"  # marks our routes, so that we never touch a route of others
+NAT_CHAIN = "MULTINIC-PODS-NAT"
+FORWARD_CHAIN = "MULTINIC-PODS-FWD"
+SETTLE_SECONDS = 0.05
+REVIEW_SECONDS = 30.0
+WATCH_SECONDS = 240
+RTM_GROUPS = 0x1 | 0x10 | 0x40  # links, IPv4 addresses, IPv4 routes
+
+
+class Node(NamedTuple):
+    name: str
+    address: str
+    pod_cidr: str
+
+
+Route = tuple[str, str, str, str]  # destination, gateway, device, source
+
+
+# --- what is wanted: pure ---------------------------------------------------------------------------------------------
+
+
+def node_of(item: Mapping[str, Any]) -> Node:
+    """A node of the API, its address and pod CIDR empty while it has none."""
+    status, spec = item.get("status") or {}, item.get("spec") or {}
+    addresses = [entry["address"] for entry in status.get("addresses") or () if entry.get("type") == "InternalIP"]
+    cidrs = spec.get("podCIDRs") or [spec.get("podCIDR") or ""]
+    return Node(
+        item["metadata"]["name"],
+        next((address for address in addresses if ":" not in address), ""),
+        next((cidr for cidr in cidrs if cidr and ":" not in cidr), ""),
+    )
+
+
+def wanted_routes(nodes: Iterable[Node], me: str, device: str, source: str) -> dict[str, Route]:
+    """A route to the pods of each other node, by destination."""
+    return {
+        node.pod_cidr: (node.pod_cidr, node.address, device, source)
+        for node in nodes
+        if node.name != me and node.pod_cidr and node.address and node.address != source
+    }
+
+
+def found_routes(listing: Iterable[Mapping[str, Any]]) -> dict[str, Route]:
+    """Our routes, of `ip -j route show proto 201`."""
+    return {
+        str(ipaddress.ip_network(route["dst"])): (
+            str(ipaddress.ip_network(route["dst"])),
+            str(route.get("gateway", "")),
+            str(route.get("dev", "")),
+            str(route.get("prefsrc", "")),
+        )
+        for route in listing
+        if route.get("dst") not in (None, "default")
+    }
+
+
+def route_commands(wanted: Mapping[str, Route], found: Mapping[str, Route]) -> list[list[str]]:
+    """The `ip` commands that lead from the routes found to those wanted."""
+    commands = [
+        ["route", "del", cidr, "via", route[1], "dev", route[2], "proto", PROTOCOL]
+        for cidr, route in sorted(found.items())
+        if cidr not in wanted
+    ]
+    commands += [
+        ["route", "replace", cidr, "via", gateway, "dev", device, "src", source, "proto", PROTOCOL]
+        for cidr, (_cidr, gateway, device, source) in sorted(wanted.items())
+        if found.get(cidr) != wanted[cidr]
+    ]
+    return commands
+
+
+def conflist(pod_cidr: str, mtu: int, bridge: str) -> str:
+    """The CNI configuration of this host."""
+    chain: dict[str, Any] = {
+        "cniVersion": "0.4.0",
+        "name": "multinic-bridge",
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": bridge,
+                "isGateway": True,
+                "forceAddress": True,
+                "ipMasq": False,
+                "hairpinMode": True,
+                "mtu": mtu,
+                "ipam": {"type": "host-local", "ranges": [[{"subnet": pod_cidr}]], "routes": [{"dst": "0.0.0.0/0"}]},
+            },
+            {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
+        ],
+    }
+    return json.dumps(chain, indent=2) + "\n"
+
+
+def chain_rules(pod_cidr: str, service_cidr: str, node_addresses: Iterable[str]) -> dict[str, list[str]]:
+    """Our two chains. Pods are seen by their own address inside the cluster, by the host's address outside."""
+    nodes = sorted(set(node_addresses), key=ipaddress.ip_address)
+    return {
+        NAT_CHAIN: [
+            f"-A {NAT_CHAIN} -d {pod_cidr} -j RETURN",
+            *(f"-A {NAT_CHAIN} -d {address}/32 -j RETURN" for address in nodes),
+            f"-A {NAT_CHAIN} -d 224.0.0.0/4 -j RETURN",
+            f"-A {NAT_CHAIN} -j MASQUERADE",
+        ],
+        FORWARD_CHAIN: [
+            f"-A {FORWARD_CHAIN} -m conntrack --ctstate INVALID -j RETURN",
+            # A service without endpoints is refused by kube-proxy's own rules, which come after ours.
+            f"-A {FORWARD_CHAIN} -d {service_cidr} -j RETURN",
+            f"-A {FORWARD_CHAIN} -s {pod_cidr} -j ACCEPT",
+            f"-A {FORWARD_CHAIN} -d {pod_cidr} -j ACCEPT",
+        ],
+    }
+
+
+def restore_input(rules: Mapping[str, list[str]]) -> str:
+    """Input of `iptables-restore --noflush`, which replaces our chains in one step and no others."""
+    tables = (("nat", NAT_CHAIN), ("filter", FORWARD_CHAIN))
+    return "".join(
+        f"*{table}\n:{chain} - [0:0]\n" + "".join(f"{rule}\n" for rule in rules[chain]) + "COMMIT\n"
+        for table, chain in tables
+    )
+
+
+def jumps(pod_cidr: str) -> list[tuple[str, str, str, list[str]]]:
+    """Where our chains are entered: table, -A or -I, chain, rule."""
+    return [
+        ("nat", "-A", "POSTROUTING", ["-s", pod_cidr, "-j", NAT_CHAIN]),
+        ("filter", "-I", "FORWARD", ["-j", FORWARD_CHAIN]),
+    ]
+
+
+def kubeconfig_values(text: str) -> dict[str, str]:
+    """The scalars we need of a kubeconfig with one cluster and one user, as kubeadm writes it for kubelet."""
+    keys = (
+        "server|certificate-authority-data|certificate-authority|client-certificate-data|client-certificate|"
+        "client-key-data|client-key"
+    )
+    found = re.findall(rf"^\s*(?:- )?({keys}):\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
+    return dict(reversed(found))
+
+
+# --- the API ----------------------------------------------------------------------------------------------------------
+
+
+class Api:
+    """Nodes as the API server tells them, with kubelet's own certificate."""
+
+    def __init__(self, kubeconfig: str) -> None:
+        self.kubeconfig = Path(kubeconfig)
+
+    def connect(self) -> HTTPSConnection:
+        values = kubeconfig_values(self.kubeconfig.read_text(encoding="utf-8"))
+        if "certificate-authority-data" in values:
+            data = base64.b64decode(values["certificate-authority-data"]).decode()
+            context = ssl.create_default_context(cadata=data)
+        else:
+            context = ssl.create_default_context(cafile=values["certificate-authority"])
+        with contextlib.ExitStack() as stack:
+            certificate = values.get("client-certificate") or stack.enter_context(
+                memory_file(values["client-certificate-data"])
+            )
+            key = values.get("client-key") or stack.enter_context(memory_file(values["client-key-data"]))
+            context.load_cert_chain(certificate, key)
+        server = urllib.parse.urlsplit(values["server"])
+        connection = HTTPSConnection(str(server.hostname), server.port or 443, timeout=10, context=context)
+        connection.connect()
+        assert connection.sock is not None  # noqa: S101  connect() has just made it
+        for option, value in (
+            (socket.TCP_KEEPIDLE, 10),
+            (socket.TCP_KEEPINTVL, 5),
+            (socket.TCP_KEEPCNT, 3),
+        ):
+            connection.sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return connection
+
+    def node_lists(self) -> Iterator[dict[str, Node]]:
+        """All nodes, once now and again after each change, until the API server ends the watch."""
+        connection = self.connect()
+        try:
+            listing = json.load(request(connection, "/api/v1/nodes"))
+            nodes = {item["metadata"]["name"]: node_of(item) for item in listing.get("items") or ()}
+            version = listing["metadata"]["resourceVersion"]
+            yield dict(nodes)
+            assert connection.sock is not None  # noqa: S101  the listing came through it
+            connection.sock.settimeout(WATCH_SECONDS + 30)
+            query = f"watch=true&resourceVersion={version}&timeoutSeconds={WATCH_SECONDS}"
+            for line in request(connection, f"/api/v1/nodes?{query}"):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    return
+                node = node_of(event["object"])
+                before = nodes.get(node.name)
+                if event["type"] == "DELETED":
+                    nodes.pop(node.name, None)
+                else:
+                    nodes[node.name] = node
+                if nodes.get(node.name) != before:
+                    yield dict(nodes)
+        finally:
+            connection.close()
+
+
+@contextlib.contextmanager
+def memory_file(data: str) -> Iterator[str]:
+    """A path that holds decoded data without its ever being on a disk."""
+    handle = os.memfd_create("kubeconfig")
+    try:
+        os.write(handle, base64.b64decode(data))
+        yield f"/proc/self/fd/{handle}"
+    finally:
+        os.close(handle)
+
+
+def request(connection: HTTPSConnection, path: str) -> Any:
+    connection.request("GET", path, headers={"Accept": "application/json", "User-Agent": "multinic-pod-routes"})
+    response = connection.getresponse()
+    if response.status != 200:
+        raise OSError(f"the API server answers {response.status} to GET {path}: {response.read(300)!r}")
+    return response
+
+
+# --- the host ---------------------------------------------------------------------------------------------------------
+
+
+class Log:
+    """Prints a message when it is new for its subject, not each time round."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, str] = {}
+
+    def say(self, subject: str, message: str) -> None:
+        if message and self.last.get(subject) != message:
+            print(message, flush=True)  # noqa: T201  the journal reads it
+        self.last[subject] = message
+
+
+def run(*command: str, stdin: str = "") -> tuple[int, str]:
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=30)
+    return done.returncode, done.stdout if done.returncode == 0 else done.stderr.strip()
+
+
+def write(path: Path, text: str) -> bool:
+    """Whether the file had to be written. It is renamed into place, so that nobody reads half of it."""
+    with contextlib.suppress(OSError):
+        if path.read_text(encoding="utf-8") == text:
+            return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+    return True
+
+
+class PodNetwork:
+    """The host's part of the pod network, brought into the wanted state as often as it takes."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.log = Log()
+        self.state = Path(config["state_path"])
+        self.nodes: dict[str, Node] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            remembered = json.loads(self.state.read_text(encoding="utf-8"))
+            self.nodes = {fields[0]: Node(*fields) for fields in remembered}
+
+    def learn(self, nodes: dict[str, Node]) -> None:
+        self.nodes = nodes
+        write(self.state, json.dumps(sorted(nodes.values()), indent=1) + "\n")
+
+    def reconcile(self, rules: bool) -> None:
+        if not self.nodes:
+            return
+        self.keep_routes()
+        self.keep_conflist()
+        if rules:
+            self.keep_rules()
+
+    def keep_routes(self) -> None:
+        me, device, source = (str(self.config[key]) for key in ("node_name", "interface", "address"))
+        status, listing = run("ip", "-j", "-4", "route", "show", "proto", PROTOCOL)
+        if status != 0:
+            self.log.say("routes", f"cannot read the routes: {listing}")
+            return
+        wanted = wanted_routes(self.nodes.values(), me, device, source)
+        for command in route_commands(wanted, found_routes(json.loads(listing or "[]"))):
+            status, message = run("ip", "-4", *command)
+            told = " ".join(command)
+            self.log.say(command[2], f"ip {told}" if status == 0 else f"ip {told}: {message}; waiting for the network")
+            if status == 0:
+                self.log.last.pop(command[2], None)
+
+    def keep_conflist(self) -> None:
+        mine = self.nodes.get(str(self.config["node_name"]))
+        if mine is None or not mine.pod_cidr:
+            self.log.say("conflist", f"node {self.config['node_name']} has no pod CIDR yet")
+            return
+        path = Path(self.config["conflist_path"])
+        if write(path, conflist(mine.pod_cidr, int(self.config["mtu"]), str(self.config["bridge"]))):
+            self.log.say("conflist", f"{path}: pods of this node are in {mine.pod_cidr}")
+
+    def keep_rules(self) -> None:
+        pod_cidr = str(self.config["pod_cidr"])
+        rules = chain_rules(
+            pod_cidr, str(self.config["service_cidr"]), [n.address for n in self.nodes.values() if n.address]
+        )
+        for table, chain in (("nat", NAT_CHAIN), ("filter", FORWARD_CHAIN)):
+            found = run("iptables", "-w", "-t", table, "-S", chain)[1].splitlines()
+            if [line for line in found if line.startswith("-A")] != rules[chain]:
+                status, message = run("iptables-restore", "-w", "--noflush", stdin=restore_input(rules))
+                self.log.say("rules", f"cannot set the rules: {message}" if status else "")
+                break
+        for table, how, chain, rule in jumps(pod_cidr):
+            if run("iptables", "-w", "-t", table, "-C", chain, *rule)[0] != 0:
+                status, message = run("iptables", "-w", "-t", table, how, chain, *rule)
+                self.log.say(
+                    f"{table} {chain}",
+                    f"cannot enter our chain from {chain}: {message}" if status else f"{chain} now enters our chain",
+                )
+                if status == 0:
+                    self.log.last.pop(f"{table} {chain}", None)
+
+
+def follow_nodes(api: Api, inbox: list[dict[str, Node]], wake: int, log: Log) -> None:
+    """Put each new list of nodes into the inbox and wake the main loop. Never ends."""
+    pause = 1.0
+    while True:
+        try:
+            for nodes in api.node_lists():
+                inbox.append(nodes)
+                os.write(wake, b".")
+                pause = 1.0
+        except (OSError, HTTPException, ValueError, KeyError) as exc:
+            log.say("api", f"no list of nodes yet ({exc}); asking again")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 10.0)
+
+
+def main(path: str) -> None:
+    config = json.loads(Path(path).read_text(encoding="utf-8"))
+    network = PodNetwork(config)
+    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    kernel.bind((0, RTM_GROUPS))
+    kernel.setblocking(False)
+    woken, wake = os.pipe()
+    inbox: list[dict[str, Node]] = []
+    threading.Thread(target=follow_nodes, args=(Api(config["kubeconfig"]), inbox, wake, Log()), daemon=True).start()
+    reviewed: float | None = None
+    while True:
+        news = [inbox.pop(0) for _ in range(len(inbox))]
+        if news:
+            network.learn(news[-1])
+        due = bool(news) or reviewed is None or time.monotonic() - reviewed >= REVIEW_SECONDS
+        network.reconcile(rules=due)
+        if due:
+            reviewed = time.monotonic()
+        ready = select.select([kernel.fileno(), woken], [], [], REVIEW_SECONDS)[0]
+        time.sleep(SETTLE_SECONDS)
+        if kernel.fileno() in ready:
+            drain(kernel)
+        if woken in ready:
+            os.read(woken, 4096)
+
+
+def drain(kernel: socket.socket) -> None:
+    """Forget queued messages: that something changed is all we need to know. An overrun means the same."""
+    while True:
+        try:
+            kernel.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    main(sys.argv[1])

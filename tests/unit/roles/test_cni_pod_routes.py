@@ -1,0 +1,167 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def program(repository: Path) -> ModuleType:
+    """The program as the role ships it."""
+    spec = importlib.util.spec_from_file_location("pod_routes", repository / "roles/cni/files/pod_routes.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def item(name: str, address: str = "", cidr: str = "", **more: Any) -> dict[str, Any]:
+    addresses = [{"type": "Hostname", "address": name}]
+    if address:
+        addresses.insert(0, {"type": "InternalIP", "address": address})
+    spec: dict[str, Any] = {"podCIDR": cidr, "podCIDRs": [cidr]} if cidr else {}
+    return {"metadata": {"name": name}, "spec": {**spec, **more}, "status": {"addresses": addresses}}
+
+
+NODES = [
+    item("master1", "192.168.253.129", "100.64.0.0/24"),
+    item("master2", "192.168.253.128", "100.64.1.0/24"),
+    item("node01", "192.168.253.131", "100.64.2.0/24"),
+]
+
+
+def test_node_of_takes_internal_address_and_ipv4_cidr(program: ModuleType) -> None:
+    dual = item("n", "192.168.253.5")
+    dual["status"]["addresses"].insert(0, {"type": "InternalIP", "address": "fd00::5"})
+    dual["spec"] = {"podCIDR": "fd01::/64", "podCIDRs": ["fd01::/64", "100.64.9.0/24"]}
+    assert program.node_of(dual) == ("n", "192.168.253.5", "100.64.9.0/24")
+    assert program.node_of(item("new")) == ("new", "", "")
+
+
+def test_routes_lead_to_all_other_nodes_that_have_pods(program: ModuleType) -> None:
+    nodes = [program.node_of(node) for node in [*NODES, item("new", "192.168.253.140")]]
+    routes = program.wanted_routes(nodes, "master1", "ens32", "192.168.253.129")
+    assert routes == {
+        "100.64.1.0/24": ("100.64.1.0/24", "192.168.253.128", "ens32", "192.168.253.129"),
+        "100.64.2.0/24": ("100.64.2.0/24", "192.168.253.131", "ens32", "192.168.253.129"),
+    }
+
+
+def test_commands_repair_only_what_differs(program: ModuleType) -> None:
+    nodes = [program.node_of(node) for node in NODES]
+    wanted = program.wanted_routes(nodes, "master1", "ens32", "192.168.253.129")
+    listing = [
+        {"dst": "100.64.1.0/24", "gateway": "192.168.253.128", "dev": "ens32", "prefsrc": "192.168.253.129"},
+        {"dst": "100.64.2.0/24", "gateway": "192.168.160.246", "dev": "ens33"},
+        {"dst": "100.64.7.0/24", "gateway": "192.168.253.150", "dev": "ens32", "prefsrc": "192.168.253.129"},
+    ]
+    commands = [" ".join(command) for command in program.route_commands(wanted, program.found_routes(listing))]
+    assert commands == [
+        "route del 100.64.7.0/24 via 192.168.253.150 dev ens32 proto 201",
+        "route replace 100.64.2.0/24 via 192.168.253.131 dev ens32 src 192.168.253.129 proto 201",
+    ]
+    assert program.route_commands(wanted, wanted) == []
+
+
+def test_a_single_address_route_is_compared_as_a_network(program: ModuleType) -> None:
+    """`ip` prints a /32 without its prefix."""
+    assert list(program.found_routes([{"dst": "100.64.1.7", "gateway": "192.168.253.128", "dev": "ens32"}])) == [
+        "100.64.1.7/32"
+    ]
+
+
+def test_conflist_is_what_the_plugins_read(program: ModuleType) -> None:
+    chain = json.loads(program.conflist("100.64.2.0/24", 1450, "cni0"))
+    bridge, portmap = chain["plugins"]
+    assert bridge["mtu"] == 1450
+    assert bridge["ipMasq"] is False
+    assert bridge["ipam"]["ranges"] == [[{"subnet": "100.64.2.0/24"}]]
+    assert portmap["capabilities"] == {"portMappings": True}
+
+
+def test_pods_keep_their_address_towards_pods_and_nodes(program: ModuleType) -> None:
+    rules = program.chain_rules("100.64.0.0/10", "10.96.0.0/16", ["192.168.253.131", "192.168.253.129"])
+    assert rules[program.NAT_CHAIN] == [
+        "-A MULTINIC-PODS-NAT -d 100.64.0.0/10 -j RETURN",
+        "-A MULTINIC-PODS-NAT -d 192.168.253.129/32 -j RETURN",
+        "-A MULTINIC-PODS-NAT -d 192.168.253.131/32 -j RETURN",
+        "-A MULTINIC-PODS-NAT -d 224.0.0.0/4 -j RETURN",
+        "-A MULTINIC-PODS-NAT -j MASQUERADE",
+    ]
+    text = program.restore_input(rules)
+    assert text.count("COMMIT\n") == 2
+    assert text.index("*nat\n:MULTINIC-PODS-NAT") < text.index("*filter\n:MULTINIC-PODS-FWD")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """
+apiVersion: v1
+clusters:
+- cluster:
+    certificate-authority-data: QUJD
+    server: https://apiserver.cluster.local:6443
+  name: default-cluster
+users:
+- name: default-auth
+  user:
+    client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem
+    client-key: /var/lib/kubelet/pki/kubelet-client-current.pem
+""",
+        """
+clusters:
+  - name: a
+    cluster: {}
+  - cluster:
+      server: "https://apiserver.cluster.local:6443"
+      certificate-authority-data: 'QUJD'
+users:
+  - user:
+      client-key: /var/lib/kubelet/pki/kubelet-client-current.pem
+      client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem
+""",
+    ],
+)
+def test_kubeconfig_of_kubelet_is_read(program: ModuleType, text: str) -> None:
+    assert program.kubeconfig_values(text) == {
+        "server": "https://apiserver.cluster.local:6443",
+        "certificate-authority-data": "QUJD",
+        "client-certificate": "/var/lib/kubelet/pki/kubelet-client-current.pem",
+        "client-key": "/var/lib/kubelet/pki/kubelet-client-current.pem",
+    }
+
+
+def test_the_nodes_are_remembered_over_a_restart(program: ModuleType, tmp_path: Path) -> None:
+    config = {
+        "node_name": "node01",
+        "mtu": 1500,
+        "bridge": "cni0",
+        "state_path": str(tmp_path / "nodes.json"),
+        "conflist_path": str(tmp_path / "net.d/10.conflist"),
+    }
+    nodes = {node["metadata"]["name"]: program.node_of(node) for node in NODES}
+    program.PodNetwork(config).learn(nodes)
+    again = program.PodNetwork(config)
+    assert again.nodes == nodes
+    again.keep_conflist()
+    assert "100.64.2.0/24" in (tmp_path / "net.d/10.conflist").read_text(encoding="utf-8")
+
+
+def test_a_damaged_memory_is_no_reason_to_stop(program: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "nodes.json").write_text("[[1]", encoding="utf-8")
+    assert program.PodNetwork({"state_path": str(tmp_path / "nodes.json")}).nodes == {}
+
+
+def test_a_message_is_told_once_until_it_changes(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    log = program.Log()
+    for message in ("down", "down", "up", "down"):
+        log.say("route", message)
+    assert capsys.readouterr().out.splitlines() == ["down", "up", "down"]
