@@ -1,0 +1,842 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kubeadm
+short_description: Makes a host a member of a Kubernetes cluster with kubeadm
+version_added: "1.0.0"
+author:
+  - multinic.kubernetes contributors (@multinic)
+description:
+  - Initialises the cluster on its first control plane, joins further control planes and workers, and makes the
+    credentials that joining hosts need.
+  - kubeadm runs in a session of its own. A connection that breaks, or a playbook that is killed, does not disturb it.
+    The next run waits for it and takes over what it did.
+  - A finished member is recognised by C(/var/lib/multinic/member.json). A half-done earlier attempt of this module is
+    finished where it got as far as an etcd member, and is reset and begun again where not. Files of a Kubernetes that
+    this module did not write are never deleted; they are an error that says what to do.
+  - Tokens and keys are written to files that only root can read, never to the command line, and deleted when kubeadm
+    has ended.
+extends_documentation_fragment:
+  - multinic.kubernetes._attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - It does not wait for a kubeadm that an interrupted run left at work.
+  diff_mode:
+    support: full
+    details:
+      - Shows the marker and kubeadm's configuration, without credentials.
+options:
+  operation:
+    description:
+      - V(init) creates the cluster.
+      - V(join) joins a control plane or a worker, as O(configuration) says.
+      - V(credentials) returns what joining hosts need. Those that are still good are returned again; new ones are
+        made, and the certificates uploaded anew, only when they have expired. Give the task C(no_log).
+    type: str
+    choices: [init, join, credentials]
+    required: true
+  configuration:
+    description:
+      - kubeadm's configuration documents, without credentials, as the filters
+        P(multinic.kubernetes.kubeadm_init_configuration#filter) and
+        P(multinic.kubernetes.kubeadm_join_configuration#filter) make them.
+      - O(operation=credentials) takes those of the init.
+    type: list
+    elements: dict
+    required: true
+  kubernetes_version:
+    description: The version that is installed.
+    type: str
+    required: true
+  endpoint:
+    description: Name and port at which every node reaches the API server.
+    type: str
+    required: true
+  token:
+    description: The bootstrap token to join with.
+    type: str
+  certificate_key:
+    description: The key of the uploaded certificates. Only control planes need it to join.
+    type: str
+  ca_certificate:
+    description: The cluster's certificate authority in PEM form, which a joining host trusts.
+    type: str
+  patches:
+    description:
+      - Patches of the static pods, file name to content, as kubeadm reads them from a directory.
+    type: dict
+    default: {}
+  patches_directory:
+    description: Where O(patches) are kept on the host. An upgrade needs them again.
+    type: path
+    default: /var/lib/multinic/patches
+  for_control_plane:
+    description: Whether O(operation=credentials) must hold good for joining control planes too.
+    type: bool
+    default: true
+  timeout:
+    description: Seconds that kubeadm may take before the task fails. kubeadm itself is not stopped then.
+    type: int
+    default: 900
+  lock_timeout:
+    description: Seconds to wait for the kubeadm of an earlier, interrupted run.
+    type: int
+    default: 600
+"""
+
+EXAMPLES = r"""
+- name: The cluster exists
+  multinic.kubernetes.kubeadm:
+    operation: init
+    configuration: "{{ ansible_facts['cluster_plan']
+      | multinic.kubernetes.kubeadm_init_configuration(ansible_facts['node_plan'], {}) }}"
+    kubernetes_version: v1.20.2
+    endpoint: apiserver.cluster.local:6443
+    patches: "{{ {} | multinic.kubernetes.kubeadm_patches }}"
+
+- name: Credentials are at hand for the hosts that join
+  multinic.kubernetes.kubeadm:
+    operation: credentials
+    configuration: "{{ ansible_facts['cluster_plan']
+      | multinic.kubernetes.kubeadm_init_configuration(ansible_facts['node_plan'], {}) }}"
+    kubernetes_version: v1.20.2
+    endpoint: apiserver.cluster.local:6443
+  register: credentials
+  no_log: true
+"""
+
+RETURN = r"""
+node_name:
+  description: The name of the node.
+  returned: success
+  type: str
+  sample: master1
+role:
+  description: What the host is in the cluster.
+  returned: success
+  type: str
+  sample: control_plane
+decision:
+  description: What was done, one of unchanged, run, adopt, finish, reset.
+  returned: O(operation) is V(init) or V(join)
+  type: str
+  sample: run
+reason:
+  description: Why that was done.
+  returned: O(operation) is V(init) or V(join)
+  type: str
+  sample: the host is no member of any cluster
+seconds:
+  description: How long kubeadm ran.
+  returned: when kubeadm ran
+  type: float
+  sample: 27.4
+token:
+  description: A bootstrap token.
+  returned: O(operation=credentials)
+  type: str
+certificate_key:
+  description: The key of the uploaded certificates.
+  returned: O(operation=credentials)
+  type: str
+ca_certificate:
+  description: The cluster's certificate authority in PEM form.
+  returned: O(operation=credentials)
+  type: str
+"""
+
+import base64
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from datetime import datetime, timezone
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm import (
+    check,
+    discovery_kubeconfig,
+    render,
+    with_init_secrets,
+    with_join_secrets,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm_member import (
+    ADOPT,
+    FINISH,
+    REFUSE,
+    RESET,
+    RUN,
+    UNCHANGED,
+    Credentials,
+    Decision,
+    Observed,
+    Wanted,
+    decide,
+    failure_message,
+    kubeconfig_authority,
+    kubeconfig_server,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._versions import (
+    Version,
+    VersionError,
+    finishing_phases,
+    needs_crictl,
+    parse_supported,
+    patches_flag,
+)
+
+KUBERNETES = Path("/etc/kubernetes")
+STATE = Path("/var/lib/multinic")
+MARKER = STATE / "member.json"
+ATTEMPT = STATE / "kubeadm-attempt.json"
+EXIT_CODE = STATE / "kubeadm-attempt.rc"
+PKI_BEFORE = STATE / "pki-before"
+CREDENTIALS = STATE / "kubeadm-credentials.json"
+RUNTIME = Path("/run/multinic-kubeadm")
+LOCK = Path("/run/multinic-kubeadm.lock")
+LOG = Path("/var/log/multinic-kubeadm.log")
+ETCD = Path("/var/lib/etcd")
+
+LIFETIME = 2 * 3600
+MARGIN = 20 * 60
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# Runs as the leader of its own session: whatever becomes of the module, kubeadm goes on, its exit code is kept and
+# the files with the credentials are deleted.
+SUPERVISOR = '"$@"; rc=$?; rm -rf "$MULTINIC_RUNTIME"; echo "$rc" >"$MULTINIC_RC.new"; mv "$MULTINIC_RC.new" "$MULTINIC_RC"; exit "$rc"'
+
+
+class KubeadmError(Exception):
+    """What went wrong, for the person who has to mend it."""
+
+
+class Kubeadm:
+    """One member on one host."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.params: dict[str, Any] = module.params
+        self.check_mode: bool = module.check_mode
+        self.warnings: list[str] = []
+        try:
+            self.version: Version = parse_supported(self.params["kubernetes_version"])
+        except VersionError as error:
+            raise KubeadmError(str(error)) from error
+        self.documents: list[dict[str, Any]] = self.params["configuration"]
+        problems = check(self.documents, self.version)
+        if problems:
+            raise KubeadmError("kubeadm's configuration is not valid: " + "; ".join(str(item) for item in problems))
+        kind = "JoinConfiguration" if self.params["operation"] == "join" else "InitConfiguration"
+        own = [document for document in self.documents if document["kind"] == kind]
+        if len(own) != 1:
+            raise KubeadmError(f"configuration: exactly one {kind} is needed for this operation, found {len(own)}")
+        self.own = own[0]
+        registration = self.own["nodeRegistration"]
+        self.cri_socket: str = registration["criSocket"]
+        self.wanted = Wanted(
+            operation=self.params["operation"],
+            node_name=registration["name"],
+            role="worker" if kind == "JoinConfiguration" and "controlPlane" not in self.own else "control_plane",
+            kubernetes_version=str(self.version),
+            server="https://" + self.params["endpoint"],
+        )
+        self.lock_file: int | None = None
+
+    # The three operations
+
+    def membership(self) -> dict[str, Any]:
+        """Make the host a member."""
+        result: dict[str, Any] = {"changed": False, "node_name": self.wanted.node_name, "role": self.wanted.role}
+        if not self.check_mode and not MARKER.exists():
+            self.lock()
+        decision = decide(self.wanted, self.observe())
+        if decision.action == REFUSE:
+            raise KubeadmError(decision.reason)
+        result.update(decision=decision.action, reason=decision.reason)
+        if decision.action == UNCHANGED:
+            result["changed"] = self.enable_kubelet()
+            return result
+        result["changed"] = True
+        result["diff"] = self.diff()
+        if not self.check_mode:
+            result["seconds"] = self.carry_out(decision)
+        return result
+
+    def carry_out(self, decision: Decision) -> float:
+        """Do what was decided, and write the marker once the host is a member."""
+        started = time.monotonic()
+        self.need_credentials(decision)
+        if decision.action == RESET:
+            self.reset()
+        if decision.action in (RUN, RESET):
+            self.run_kubeadm()
+        if decision.action == FINISH:
+            self.finish()
+        if decision.action == ADOPT:
+            self.enable_kubelet()
+            self.annotate()
+        self.write(MARKER, json.dumps(self.wanted.marker(), indent=2, sort_keys=True) + "\n", 0o644)
+        for path in (ATTEMPT, EXIT_CODE):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(PKI_BEFORE, ignore_errors=True)
+        return round(time.monotonic() - started, 1)
+
+    def credentials(self) -> dict[str, Any]:
+        """Return good credentials for joining, and make new ones where there are none."""
+        result: dict[str, Any] = {
+            "changed": False,
+            "node_name": self.wanted.node_name,
+            "role": self.wanted.role,
+            "token": "",
+            "certificate_key": "",
+            "ca_certificate": "",
+        }
+        if not (KUBERNETES / "admin.conf").exists():
+            if self.check_mode:
+                return {**result, "changed": True}
+            raise KubeadmError("this host has no /etc/kubernetes/admin.conf, so it cannot make credentials")
+        if not self.check_mode:
+            self.lock()
+        kept = Credentials.from_mapping(self.read_json(CREDENTIALS) or {})
+        kept = kept if self.check_mode else self.still_in_cluster(kept)
+        now = time.time()
+        new_token = not kept.token_usable(now, MARGIN)
+        new_key = self.params["for_control_plane"] and not kept.key_usable(now, MARGIN)
+        if (new_token or new_key) and not self.check_mode:
+            kept = self.renew(kept, new_token, new_key)
+            self.write(CREDENTIALS, json.dumps(kept.as_mapping()) + "\n", 0o600)
+        authority = (KUBERNETES / "pki" / "ca.crt").read_text()
+        return {
+            **result,
+            "changed": new_token or new_key,
+            "token": kept.token,
+            "certificate_key": kept.certificate_key,
+            "ca_certificate": authority,
+        }
+
+    # Looking
+
+    def observe(self) -> Observed:
+        """What is on the host, and what the cluster says of it where the marker does not tell."""
+        kubelet_conf = KUBERNETES / "kubelet.conf"
+        manifests = frozenset(Path(name).stem for name in glob(str(KUBERNETES / "manifests" / "*.yaml")))
+        text = kubelet_conf.read_text() if kubelet_conf.exists() else ""
+        asked: dict[str, Any] = {}
+        marker = self.read_json(MARKER)
+        if text and marker is None:
+            asked = self.ask_cluster(manifests)
+        exit_code = EXIT_CODE.read_text().strip() if EXIT_CODE.exists() else ""
+        return Observed(
+            marker=marker,
+            attempt=self.read_json(ATTEMPT),
+            exit_code=int(exit_code) if exit_code.isdigit() else None,
+            kubelet_conf=bool(text),
+            admin_conf=(KUBERNETES / "admin.conf").exists(),
+            manifests=manifests,
+            etcd_data=(ETCD / "member").exists(),
+            server=kubeconfig_server(text),
+            same_authority=self.same_authority(text),
+            **asked,
+        )
+
+    def same_authority(self, kubeconfig: str) -> bool:
+        """False when a kubeconfig trusts another authority than the one the join was given."""
+        theirs, ours = kubeconfig_authority(kubeconfig), self.params["ca_certificate"]
+        if not theirs or not ours:
+            return True
+        return base64.b64decode(theirs).decode(errors="replace").strip() == ours.strip()
+
+    def ask_cluster(self, manifests: frozenset[str]) -> dict[str, Any]:
+        """What the cluster knows of this node."""
+        admin = KUBERNETES / "admin.conf"
+        kubeconfig = admin if admin.exists() else KUBERNETES / "kubelet.conf"
+        code, out = self.kubectl(kubeconfig, ["get", "node", self.wanted.node_name, "-o", "json"])
+        node = json.loads(out) if code == 0 else {}
+        labels = node.get("metadata", {}).get("labels", {})
+        addons = False
+        if self.wanted.operation == "init" and admin.exists():
+            names = ["configmap/kubeadm-config", "daemonset/kube-proxy"]
+            addons = self.kubectl(admin, ["get", "-n", "kube-system", "-o", "name", *names])[0] == 0
+        return {
+            "node_registered": bool(node),
+            "node_marked": any(f"node-role.kubernetes.io/{name}" in labels for name in ("control-plane", "master")),
+            "apiserver_healthy": "kube-apiserver" in manifests and self.apiserver_healthy(),
+            "addons": addons,
+        }
+
+    def apiserver_healthy(self) -> bool:
+        """True when this host's own API server says that it is ready."""
+        endpoint = self.own.get("localAPIEndpoint") or self.own.get("controlPlane", {}).get("localAPIEndpoint", {})
+        address = endpoint.get("advertiseAddress", "127.0.0.1")
+        host = f"[{address}]" if ":" in address else address
+        try:
+            context = ssl.create_default_context(cafile=str(KUBERNETES / "pki" / "ca.crt"))
+            url = f"https://{host}:{endpoint.get('bindPort', 6443)}/readyz"
+            with urllib.request.urlopen(url, timeout=5, context=context) as answer:
+                return bool(answer.status == 200)
+        except (OSError, ValueError):
+            return False
+
+    def etcd_healthy(self) -> bool:
+        """True when this host's etcd has a leader."""
+        try:
+            with urllib.request.urlopen("http://127.0.0.1:2381/health", timeout=5) as answer:
+                return str(json.load(answer).get("health")) in ("true", "True")
+        except (OSError, ValueError):
+            return False
+
+    def still_in_cluster(self, kept: Credentials) -> Credentials:
+        """The kept credentials without those that somebody removed from the cluster."""
+        admin = KUBERNETES / "admin.conf"
+        token_id = kept.token.partition(".")[0]
+        names = [f"secret/bootstrap-token-{token_id}", "secret/kubeadm-certs"]
+        if not kept.token_usable(time.time(), MARGIN):
+            return kept
+        _code, out = self.kubectl(admin, ["get", "-n", "kube-system", "-o", "name", "--ignore-not-found", *names])
+        found = out.split()
+        return Credentials(
+            token=kept.token,
+            token_expires=kept.token_expires if names[0] in found else 0,
+            certificate_key=kept.certificate_key,
+            key_expires=kept.key_expires if names[1] in found else 0,
+        )
+
+    # Acting
+
+    def lock(self) -> None:
+        """Wait until no kubeadm of an earlier run is at work on this host."""
+        self.lock_file = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        give_up = time.monotonic() + self.params["lock_timeout"]
+        while True:
+            try:
+                fcntl.flock(self.lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise KubeadmError(
+                        f"kubeadm of an earlier run is still at work after {self.params['lock_timeout']} s; "
+                        f"see {LOG} on the host, and run this again when it has ended"
+                    ) from None
+                time.sleep(0.5)
+
+    def need_credentials(self, decision: Decision) -> None:
+        """A join needs a token; say so before anything is touched."""
+        if self.wanted.operation != "join" or decision.action == ADOPT:
+            return
+        names = ["token", "ca_certificate"] + (["certificate_key"] if self.wanted.role == "control_plane" else [])
+        missing = [name for name in names if not self.params[name]]
+        if missing:
+            raise KubeadmError(
+                f"{', '.join(missing)} missing: the first control plane makes them when it takes part in the run. "
+                "Limit the run to the joining host and a control plane, not to the joining host alone"
+            )
+
+    def run_kubeadm(self) -> None:
+        """Run init or join to its end."""
+        operation = self.wanted.operation
+        self.keep_pki()
+        attempt = {"operation": operation, "node_name": self.wanted.node_name, "role": self.wanted.role}
+        for path in (EXIT_CODE, LOG):
+            path.unlink(missing_ok=True)
+        self.write(ATTEMPT, json.dumps(attempt, sort_keys=True) + "\n", 0o600)
+        self.write_patches()
+        arguments = [self.program("kubeadm"), operation, "--config", str(self.write_configuration())]
+        if operation == "init":
+            arguments += ["--upload-certs", "--skip-token-print", "--skip-certificate-key-print"]
+        flag = patches_flag(self.version)
+        if flag and self.params["patches"]:
+            arguments += [flag, self.params["patches_directory"]]
+        if needs_crictl(self.version) and shutil.which("crictl", path=PATH) is None:
+            self.warnings.append("crictl is not installed, so kubeadm's preflight checks are left out")
+            arguments += ["--skip-phases", "preflight"]
+        self.enable_kubelet()
+        code = self.detached(arguments)
+        if code == 0:
+            return
+        if operation == "join" and self.wanted.role == "control_plane":
+            seen = self.observe()
+            if decide(self.wanted, seen).action in (FINISH, ADOPT):
+                self.finish()
+                return
+        raise KubeadmError(
+            failure_message(
+                f"kubeadm {operation} failed with code {code} (all of it: {LOG})", self.log(), self.journal()
+            )
+        )
+
+    def detached(self, arguments: list[str]) -> int:
+        """Run a command in a session of its own that holds the lock, and wait for it."""
+        environment = {
+            "PATH": PATH,
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "MULTINIC_RUNTIME": str(RUNTIME),
+            "MULTINIC_RC": str(EXIT_CODE),
+        }
+        log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(log, "w") as output:
+            process = subprocess.Popen(  # the supervisor outlives this module where it must
+                ["/bin/sh", "-c", SUPERVISOR, "multinic-kubeadm", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+                pass_fds=[self.lock_file] if self.lock_file is not None else [],
+            )
+        try:
+            return process.wait(timeout=self.params["timeout"])
+        except subprocess.TimeoutExpired:
+            raise KubeadmError(
+                failure_message(
+                    f"kubeadm is still at work after {self.params['timeout']} s; it was left alone, and the next run "
+                    f"waits for it (all of it: {LOG})",
+                    self.log(),
+                    self.journal(),
+                )
+            ) from None
+
+    def finish(self) -> None:
+        """Bring a control plane whose etcd already is a member to its end."""
+        self.enable_kubelet()
+        started = time.monotonic()
+        restarted = False
+        while not (self.etcd_healthy() and self.apiserver_healthy()):
+            waited = time.monotonic() - started
+            if waited > min(300, self.params["timeout"]):
+                raise KubeadmError(
+                    failure_message(
+                        "this host is an etcd member of the cluster, but its etcd or API server does not become "
+                        "healthy. Its etcd was not wiped, for the other members may need it. When they are healthy "
+                        "without it, remove the member and run 'kubeadm reset -f' on this host",
+                        self.log(),
+                        self.journal(),
+                    )
+                )
+            if waited > 20 and not restarted:
+                # kubelet may have refused the static pod for ever; a restart makes it look again.
+                self.command(["systemctl", "restart", "kubelet"])
+                restarted = True
+            time.sleep(1)
+        for phase in finishing_phases(self.version):
+            configuration = self.write_configuration()
+            code = self.detached(
+                [self.program("kubeadm"), "join", "phase", *phase.split(), "--config", str(configuration)]
+            )
+            if code != 0:
+                raise KubeadmError(
+                    failure_message(f"kubeadm join phase {phase} failed with code {code}", self.log(), self.journal())
+                )
+        self.annotate()
+
+    def annotate(self) -> None:
+        """Write down the runtime's socket, which is the last thing a join does and which upgrades read."""
+        admin = KUBERNETES / "admin.conf"
+        self.kubectl(
+            admin if admin.exists() else KUBERNETES / "kubelet.conf",
+            [
+                "annotate",
+                "--overwrite",
+                "node",
+                self.wanted.node_name,
+                f"kubeadm.alpha.kubernetes.io/cri-socket={self.cri_socket}",
+            ],
+        )
+
+    def reset(self) -> None:
+        """Clean up what an earlier attempt of this module left."""
+        admin = KUBERNETES / "admin.conf"
+        if self.wanted.operation == "join" and admin.exists():
+            # kubeadm refuses to join under the name of a node that still counts as ready.
+            self.kubectl(admin, ["delete", "node", self.wanted.node_name, "--ignore-not-found", "--wait=false"])
+        try:
+            self.command([self.program("kubeadm"), "reset", "-f", "--cri-socket", self.cri_socket], timeout=180)
+        except subprocess.TimeoutExpired:
+            self.warnings.append("kubeadm reset did not end within 180 s; the rest was cleaned up without it")
+        self.command(["systemctl", "stop", "kubelet"])
+        if shutil.which("crictl", path=PATH) is None:
+            self.remove_containers()
+        for name in (
+            "admin.conf",
+            "kubelet.conf",
+            "bootstrap-kubelet.conf",
+            "controller-manager.conf",
+            "scheduler.conf",
+        ):
+            (KUBERNETES / name).unlink(missing_ok=True)
+        for manifest in glob(str(KUBERNETES / "manifests" / "*.yaml")):
+            Path(manifest).unlink()
+        shutil.rmtree(KUBERNETES / "pki", ignore_errors=True)
+        shutil.rmtree(ETCD / "member", ignore_errors=True)
+        CREDENTIALS.unlink(missing_ok=True)
+        if PKI_BEFORE.exists():
+            shutil.copytree(PKI_BEFORE, KUBERNETES / "pki")
+
+    def remove_containers(self) -> None:
+        """Without crictl kubeadm leaves the static pods' containers running."""
+        if shutil.which("ctr", path=PATH) is None:
+            return
+        containerd = ["ctr", "--namespace", "k8s.io"]
+        for task in self.command([*containerd, "tasks", "list", "-q"])[1].split():
+            self.command([*containerd, "tasks", "kill", "--signal", "SIGKILL", task])
+            self.command([*containerd, "tasks", "delete", "--force", task])
+        for container in self.command([*containerd, "containers", "list", "-q"])[1].split():
+            self.command([*containerd, "containers", "delete", container])
+
+    def keep_pki(self) -> None:
+        """Keep the certificates the user brought, so that a reset does not lose them."""
+        pki = KUBERNETES / "pki"
+        if pki.exists() and any(pki.iterdir()) and not PKI_BEFORE.exists() and not ATTEMPT.exists():
+            PKI_BEFORE.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(pki, PKI_BEFORE)
+            PKI_BEFORE.chmod(0o700)
+
+    def renew(self, kept: Credentials, new_token: bool, new_key: bool) -> Credentials:
+        """Make what is no longer good."""
+        expires = int(time.time()) + LIFETIME
+        if new_token:
+            kept = Credentials(self.create_token(expires), expires, kept.certificate_key, kept.key_expires)
+        if new_key:
+            key = secrets.token_hex(32)
+            self.upload_certificates(key)
+            kept = Credentials(kept.token, kept.token_expires, key, expires)
+        return kept
+
+    def create_token(self, expires: int) -> str:
+        """Make a bootstrap token in the form kubeadm uses, without it ever being on a command line."""
+        token = new_token()
+        token_id, _dot, secret = token.partition(".")
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": f"bootstrap-token-{token_id}", "namespace": "kube-system"},
+            "type": "bootstrap.kubernetes.io/token",
+            "stringData": {
+                "description": "Lets hosts of the inventory join.",
+                "token-id": token_id,
+                "token-secret": secret,
+                "expiration": datetime.fromtimestamp(expires, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "usage-bootstrap-authentication": "true",
+                "usage-bootstrap-signing": "true",
+                "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
+            },
+        }
+        code, out = self.kubectl(KUBERNETES / "admin.conf", ["create", "-f", "-"], json.dumps(manifest))
+        if code != 0:
+            raise KubeadmError(f"no bootstrap token could be made: {out.strip()}")
+        return token
+
+    def upload_certificates(self, key: str) -> None:
+        """Upload the control plane's certificates, encrypted with the key."""
+        documents = [
+            {**document, "certificateKey": key} if document["kind"] == "InitConfiguration" else document
+            for document in self.documents
+        ]
+        configuration = self.write_runtime("kubeadm.yaml", render(documents))
+        code, out = self.command(
+            [
+                self.program("kubeadm"),
+                "init",
+                "phase",
+                "upload-certs",
+                "--upload-certs",
+                "--skip-certificate-key-print",
+                "--config",
+                str(configuration),
+            ],
+            timeout=120,
+        )
+        shutil.rmtree(RUNTIME, ignore_errors=True)
+        if code != 0:
+            raise KubeadmError(failure_message("the certificates could not be uploaded", out, []))
+
+    def write_configuration(self) -> Path:
+        """The configuration with its credentials, where only root can read it."""
+        if self.wanted.operation == "init":
+            now = int(time.time())
+            made = Credentials(new_token(), now + LIFETIME, secrets.token_hex(32), now + LIFETIME)
+            self.write(CREDENTIALS, json.dumps(made.as_mapping()) + "\n", 0o600)
+            hours = f"{LIFETIME // 3600}h0m0s"
+            documents = with_init_secrets(self.documents, made.token, hours, made.certificate_key)
+        else:
+            kubeconfig = self.write_runtime(
+                "discovery.conf", discovery_kubeconfig(self.wanted.server, self.params["ca_certificate"])
+            )
+            documents = with_join_secrets(
+                self.documents, self.params["token"], self.params["certificate_key"] or "", str(kubeconfig)
+            )
+        problems = check(documents, self.version)
+        if problems:
+            raise KubeadmError("kubeadm's configuration is not valid: " + "; ".join(str(item) for item in problems))
+        return self.write_runtime("kubeadm.yaml", render(documents))
+
+    def write_patches(self) -> None:
+        """Bring the directory of patches into the wanted state."""
+        directory = Path(self.params["patches_directory"])
+        patches: dict[str, str] = self.params["patches"]
+        if not patches and not directory.exists():
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.iterdir():
+            if path.name not in patches and path.is_file():
+                path.unlink()
+        for name, content in patches.items():
+            self.write(directory / Path(name).name, content, 0o644)
+
+    def enable_kubelet(self) -> bool:
+        """kubelet starts at boot; returns True when that was not so."""
+        if glob("/etc/systemd/system/*.wants/kubelet.service"):
+            return False
+        if self.check_mode:
+            return True
+        code, out = self.command(["systemctl", "enable", "kubelet"])
+        if code != 0:
+            raise KubeadmError(f"kubelet could not be enabled: {out.strip()}")
+        return True
+
+    # Small tools
+
+    def diff(self) -> dict[str, str]:
+        """The marker and the configuration, neither of which holds a secret."""
+        marker = json.dumps(self.wanted.marker(), indent=2, sort_keys=True) + "\n"
+        return {
+            "before_header": str(MARKER),
+            "after_header": f"{MARKER} and kubeadm {self.wanted.operation}",
+            "before": "",
+            "after": marker + "---\n" + render(self.documents),
+        }
+
+    def program(self, name: str) -> str:
+        """The path of an installed program."""
+        path = shutil.which(name, path=PATH)
+        if path is None:
+            raise KubeadmError(f"{name} is not installed: run the roles 'bundle' and 'kubernetes' first")
+        return path
+
+    def command(self, arguments: list[str], stdin: str = "", timeout: float = 60) -> tuple[int, str]:
+        """Run a short command; returns its code and all it said."""
+        done = subprocess.run(
+            arguments,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=timeout,
+            env={"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"},
+            cwd="/",
+        )
+        return done.returncode, done.stdout
+
+    def kubectl(self, kubeconfig: Path, arguments: list[str], stdin: str = "") -> tuple[int, str]:
+        """Ask the cluster; an API server that does not answer counts as no answer."""
+        try:
+            return self.command(
+                [self.program("kubectl"), f"--kubeconfig={kubeconfig}", "--request-timeout=20s", *arguments], stdin, 60
+            )
+        except subprocess.TimeoutExpired:
+            return 1, "kubectl got no answer within 60 s"
+
+    def log(self) -> str:
+        """What kubeadm said."""
+        return LOG.read_text(errors="replace") if LOG.exists() else ""
+
+    def journal(self) -> list[str]:
+        """What kubelet said last."""
+        try:
+            return self.command(["journalctl", "-u", "kubelet", "-n", "20", "--no-pager", "-o", "cat"], timeout=20)[
+                1
+            ].splitlines()
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+
+    def read_json(self, path: Path) -> dict[str, Any] | None:
+        """A file of ours; one that cannot be read as such counts as absent, except the marker."""
+        try:
+            data = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            data = None
+        if isinstance(data, dict):
+            return data
+        if path == MARKER:
+            raise KubeadmError(f"{path} is damaged: it holds no JSON object. Delete it and run this again")
+        return None
+
+    def write(self, path: Path, content: str, mode: int) -> None:
+        """Write a file so that it is either the old or the new one, even after a power loss."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(path.name + ".new")
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.chmod(mode)
+        new.replace(path)
+
+    def write_runtime(self, name: str, content: str) -> Path:
+        """Write a file into the directory that is deleted when kubeadm has ended."""
+        RUNTIME.mkdir(mode=0o700, exist_ok=True)
+        RUNTIME.chmod(0o700)
+        path = RUNTIME / name
+        self.write(path, content, 0o600)
+        return path
+
+
+def new_token() -> str:
+    """A random bootstrap token: six and sixteen characters of a-z and 0-9."""
+    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
+    text = "".join(secrets.choice(alphabet) for _position in range(22))
+    return f"{text[:6]}.{text[6:]}"
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "operation": {"type": "str", "choices": ["init", "join", "credentials"], "required": True},
+            "configuration": {"type": "list", "elements": "dict", "required": True},
+            "kubernetes_version": {"type": "str", "required": True},
+            "endpoint": {"type": "str", "required": True},
+            "token": {"type": "str", "no_log": True},
+            "certificate_key": {"type": "str", "no_log": True},
+            "ca_certificate": {"type": "str"},
+            "patches": {"type": "dict", "default": {}},
+            "patches_directory": {"type": "path", "default": "/var/lib/multinic/patches"},
+            "for_control_plane": {"type": "bool", "default": True},
+            "timeout": {"type": "int", "default": 900},
+            "lock_timeout": {"type": "int", "default": 600},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        member = Kubeadm(module)
+        result = member.credentials() if module.params["operation"] == "credentials" else member.membership()
+    except KubeadmError as error:
+        module.fail_json(msg=str(error))
+    except (OSError, subprocess.SubprocessError) as error:
+        module.fail_json(msg=f"kubeadm could not be run: {error}")
+    for warning in member.warnings:
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
