@@ -1,0 +1,778 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: from all hosts' facts and the inventory's variables to every address the cluster will use.
+
+This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, standard library only. The same input
+gives the same plan, in whatever order the hosts come, and everything wrong with it is found at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _select, _versions
+from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
+    HostNetwork,
+    IPNetwork,
+    Link,
+    group_by,
+    plain,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._settings import (
+    DNS_LABEL,
+    DNS_NAME,
+    Settings,
+    read_settings,
+)
+
+SCHEMA = 1
+CONTROL_PLANE, WORKER = "control_plane", "worker"
+TIME_SERVING = 3
+DNS_POSITION = 10
+NODE_PREFIX = {4: 24, 6: 64}
+WIDEST_PER_NODE = 16
+SMALLEST_SERVICES = 16
+IPV6_SERVICE_BITS = 20
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x", "armv7l": "arm"}
+NO_UUID = re.compile(r"|(0{8}|f{8})-.*|03000200-0400-0500-0006-000700080009|not (settable|specified|present)")
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host of the inventory, as the plan needs it."""
+
+    name: str
+    position: int
+    control_plane: bool
+    worker: bool
+    facts: Optional[Mapping[str, Any]]
+    trouble: str = ""
+    cluster_network: Any = None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What the controller knows of the bundle."""
+
+    path: str = ""
+    manifest: Optional[Mapping[str, Any]] = None
+    sha256: str = ""
+    expected_sha256: str = ""
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    node_name: str
+    role: str
+    schedulable: bool
+    interface: str
+    address: str
+    addresses: list[str]
+    prefix: int
+    network: str
+    mtu: int
+    vip_route: dict[str, str]
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    schema: int
+    kubernetes_version: str
+    bundle: dict[str, Any]
+    apiserver: dict[str, Any]
+    pod_cidr: str
+    service_cidr: str
+    dns_domain: str
+    dns_address: str
+    control_plane: list[str]
+    workers: list[str]
+    first_control_plane: str
+    kernel_modules: list[str]
+    ignore_preflight_errors: list[str]
+    cni: dict[str, Any]
+    kube_proxy: dict[str, Any]
+    hosts_file: list[dict[str, Any]]
+    time: dict[str, Any]
+    reasons: list[str]
+    hosts: dict[str, NodePlan]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The plan, as far as it could be made, and all that was found on the way."""
+
+    plan: dict[str, Any]
+    findings: list[Finding]
+
+    @property
+    def sound(self) -> bool:
+        return not any(finding.severity == "error" for finding in self.findings)
+
+
+@dataclass
+class _Node:
+    """A host on its way to a NodePlan."""
+
+    host: Host
+    facts: Mapping[str, Any]
+    network: HostNetwork
+    choices: tuple[_select.Choice, ...] = ()
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.host.name
+
+    @property
+    def choice(self) -> _select.Choice:
+        return self.choices[0]
+
+    def fact(self, *path: str) -> Any:
+        value: Any = self.facts
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    @property
+    def member(self) -> bool:
+        return bool(self.fact("kubernetes", "member"))
+
+    @property
+    def node_name(self) -> str:
+        return str(self.fact("kubernetes", "node_name") or self.fact("identity", "hostname") or self.name).lower()
+
+
+def plan_cluster(hosts: Iterable[Host], settings: Mapping[str, Any], bundle: Optional[Bundle] = None) -> Result:
+    """Plan the whole cluster. Never raises for bad input: what is wrong with it is in the findings."""
+    found = Findings()
+    wishes, wrong = read_settings(settings)
+    found.extend(wrong)
+    inventory = sorted(hosts, key=lambda host: (host.position, host.name))
+    _check_groups(inventory, found)
+    version = _check_bundle(wishes, bundle, found)
+    nodes = _nodes(inventory, found)
+    _check_settings(wishes, len(inventory), found)
+    _choose(nodes, wishes, found)
+    for check in (_check_identity, _check_networks, _check_members, _check_bundle_fits):
+        check(nodes, wishes, bundle, found)
+    chosen = [node for node in nodes if node.choices]
+    _check_cards(chosen, found)
+    plan = _assemble(inventory, chosen, wishes=wishes, version=version, bundle=bundle, found=found)
+    return Result(plain(asdict(plan)) if plan else {}, ordered(found.items))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the inventory says
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _check_groups(inventory: Sequence[Host], found: Findings) -> None:
+    masters = [host.name for host in inventory if host.control_plane]
+    if not masters:
+        found.error(
+            "",
+            "kube_control_plane",
+            "the inventory's group kube_control_plane is empty",
+            "A cluster needs at least one control-plane host.",
+            "Put one host, or better three, into the group kube_control_plane.",
+        )
+    elif len(masters) % 2 == 0:
+        found.warning(
+            "",
+            "kube_control_plane",
+            f"{len(masters)} control-plane hosts: {', '.join(masters)}",
+            f"etcd needs a majority: {len(masters)} hosts bear the loss of no more hosts than {len(masters) - 1} do.",
+            "Use an odd number: 1, 3 or 5.",
+        )
+
+
+def _nodes(inventory: Sequence[Host], found: Findings) -> list[_Node]:
+    nodes = []
+    for host in inventory:
+        if host.facts is None:
+            found.error(
+                host.name,
+                "ansible_host",
+                host.trouble or "there are no facts of this host",
+                "Nothing can be planned for a host that cannot be looked at.",
+                "Check that the host is up, its address, user, key or password and sudo, that Python 3.9 or newer is "
+                "there, and that the run is not limited to other hosts.",
+            )
+            continue
+        try:
+            network = HostNetwork.from_facts(host.facts)
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            found.error(
+                host.name,
+                "",
+                f"the host's network facts cannot be read: {type(problem).__name__}: {problem}",
+                "The plan is made from these facts.",
+                "Run again; if it stays so, please report it with the output of `ip -j -d address`.",
+            )
+            continue
+        node = _Node(host, host.facts, network)
+        if _has_ip(node, found):
+            nodes.append(node)
+    return nodes
+
+
+def _has_ip(node: _Node, found: Findings) -> bool:
+    problems = [item for item in node.fact("problems") or () if str(item.get("what", "")).startswith("ip ")]
+    if not problems or node.network.links:
+        return True
+    found.error(
+        node.name,
+        "",
+        f"{problems[0].get('what')}: {problems[0].get('why')}",
+        "Cards and routes are read with iproute2's ip, whose JSON output needs version 4.14 or newer.",
+        "Install the package iproute2 (Debian, Ubuntu) or iproute (Red Hat).",
+    )
+    return False
+
+
+def _check_settings(wishes: Settings, hosts: int, found: Findings) -> None:
+    """Values that are right alone and wrong together."""
+    for left, right in _pairs(wishes.pod_cidr, wishes.service_cidr):
+        found.error(
+            "",
+            "service_cidr",
+            f"{right} overlaps pod_cidr {left}",
+            "An address would belong to a pod and to a service at once.",
+            "Set pod_cidr and service_cidr to networks that do not overlap.",
+        )
+    vip = wishes.apiserver_vip
+    for variable, networks, tell in (
+        ("pod_cidr", wishes.pod_cidr, found.error),
+        ("service_cidr", wishes.service_cidr, found.warning),
+    ):
+        for network in networks:
+            if vip in network:
+                tell(
+                    "",
+                    "apiserver_vip",
+                    f"{vip} is inside {variable} {network}",
+                    "A pod or a service could get the address by which every node reaches the API.",
+                    f"Set apiserver_vip to a free address outside {network}, or {variable} to a network without it.",
+                )
+    for network in wishes.pod_cidr:
+        room = NODE_PREFIX[network.version] - network.prefixlen
+        if not 0 <= room <= WIDEST_PER_NODE or 2 ** max(room, 0) < hosts:
+            found.error(
+                "",
+                "pod_cidr",
+                f"{network} has room for {2**room if room >= 0 else 0} nodes' /{NODE_PREFIX[network.version]} networks",
+                f"Each of the {hosts} nodes gets one of its own, and the controller manager takes at most "
+                f"2^{WIDEST_PER_NODE}.",
+                "Set pod_cidr to a network such as 100.64.0.0/10.",
+            )
+    for network in wishes.service_cidr:
+        if network.num_addresses < SMALLEST_SERVICES or network.max_prefixlen - network.prefixlen > IPV6_SERVICE_BITS:
+            found.error(
+                "",
+                "service_cidr",
+                f"{network} has {network.num_addresses} addresses",
+                f"The apiserver takes at most 2^{IPV6_SERVICE_BITS}, and cluster DNS gets number {DNS_POSITION}.",
+                "Set service_cidr to a network such as 10.96.0.0/16.",
+            )
+    if [net.version for net in wishes.pod_cidr] != [net.version for net in wishes.service_cidr]:
+        found.error(
+            "",
+            "service_cidr",
+            f"{_joined(wishes.service_cidr)} and pod_cidr {_joined(wishes.pod_cidr)} are not of the same families",
+            "Pods and services must speak the same families, in the same order.",
+            "Give both variables one network for each family.",
+        )
+
+
+def _check_bundle(wishes: Settings, bundle: Optional[Bundle], found: Findings) -> str:
+    """The Kubernetes version to install."""
+    if bundle is not None and bundle.trouble:
+        found.error(
+            "",
+            "bundle",
+            bundle.trouble,
+            "Everything that is installed comes from the bundle.",
+            "Set bundle to the archive's path or address; playbooks/bundle.yml builds one.",
+        )
+    if bundle is not None and bundle.expected_sha256 and bundle.sha256 and bundle.sha256 != bundle.expected_sha256:
+        found.error(
+            "",
+            "bundle_sha256",
+            f"{bundle.path} has the sum {bundle.sha256}, but {bundle.expected_sha256} is expected",
+            "The archive is not the one that was meant, or it is damaged. Nothing of it is unpacked.",
+            "Fetch the bundle again, or set bundle_sha256 to the sum that its maker tells.",
+        )
+    manifest = (bundle.manifest if bundle else None) or {}
+    held = str(manifest.get("kubernetes_version") or "")
+    if held:
+        try:
+            held = str(_versions.parse_supported(held))
+        except ValueError as problem:
+            found.error(
+                "",
+                "bundle",
+                f"its manifest says: {problem}",
+                "This version cannot be installed.",
+                "Use another bundle.",
+            )
+            held = ""
+    wanted = wishes.kubernetes_version
+    if wanted and held and wanted != held:
+        found.error(
+            "",
+            "kubernetes_version",
+            f"{wanted} is wanted, but the bundle {bundle.path if bundle else ''} holds {held}",
+            "A bundle holds one version.",
+            f"Set kubernetes_version: {held}, leave it empty, or give the bundle of {wanted}.",
+        )
+    if not wanted and not held and (bundle is None or not bundle.trouble):
+        found.error(
+            "",
+            "kubernetes_version",
+            "it is empty, and no bundle tells it",
+            "The plan depends on the version.",
+            "Set bundle (then the version is the bundle's) or kubernetes_version.",
+        )
+    return wanted or held
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The choice
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> None:
+    selectors: dict[str, tuple[_select.Selector, ...]] = {}
+    for node in nodes:
+        value = plain(node.host.cluster_network)
+        key = repr(value)
+        if key not in selectors:
+            try:
+                selectors[key] = _select.parse_selectors(value)
+            except ValueError as problem:
+                selectors[key] = ()
+                found.error(
+                    "",
+                    "cluster_network",
+                    str(problem),
+                    "It says which network is the cluster's.",
+                    "Write a network (192.168.253.0/24), a card's name (ens32), an address to reach (192.168.253.1) or "
+                    "auto, also per host.",
+                )
+    automatic = [
+        node for node in nodes if any(item.kind == "auto" for item in selectors[repr(plain(node.host.cluster_network))])
+    ]
+    vip = wishes.apiserver_vip
+    common = _select.common_network({node.name: node.network for node in automatic}, vip) if automatic else None
+    for node in nodes:
+        mine = selectors[repr(plain(node.host.cluster_network))]
+        if not mine:
+            continue
+        try:
+            node.choices = _select.choose(node.network, mine, vip, common)
+        except _select.SelectionError as problem:
+            found.error(node.name, "cluster_network", problem.found, problem.why, problem.remedy)
+            continue
+        for choice in node.choices:
+            node.reasons.append(choice.reason)
+            for told, why, remedy in choice.doubts:
+                found.warning(node.name, "cluster_network", told, why, remedy)
+
+
+def _check_cards(nodes: Sequence[_Node], found: Findings) -> None:
+    fastest = max((node.choice.link.speed_mbps or 0 for node in nodes), default=0)
+    largest = max((node.choice.link.mtu for node in nodes), default=0)
+    for node in nodes:
+        link, address = node.choice.link, node.choice.address
+        if not link.works:
+            found.error(
+                node.name,
+                "cluster_network",
+                f"{link.name} ({address.ip}) is {'without a carrier' if link.up else 'down'}",
+                "The cluster's card must have a link.",
+                f"Bring it up (ip link set {link.name} up), check cable and switch, or choose another network.",
+            )
+        if link.mtu < largest:
+            found.warning(
+                node.name,
+                "cluster_network",
+                f"{link.name} has an MTU of {link.mtu}, the largest on this network is {largest}",
+                "Hosts of one network with different MTUs lose large packets without a word.",
+                "Give all cluster cards the same MTU. Until then the pods' MTU follows the smallest.",
+            )
+        if link.speed_mbps and link.speed_mbps < fastest:
+            found.warning(
+                node.name,
+                "cluster_network",
+                f"{link.name} runs at {link.speed_mbps} Mbit/s, others at {fastest}",
+                "One slow card slows etcd and all transfers.",
+                "Check cable, switch port and negotiation (ethtool), or whether it is the card you mean.",
+            )
+        if link.duplex == "half":
+            found.warning(
+                node.name,
+                "cluster_network",
+                f"{link.name} runs at half duplex",
+                "It loses packets under load.",
+                "Let both ends negotiate, or set both to full duplex.",
+            )
+    for address_text, names in group_by((str(node.choice.address.ip), node.name) for node in nodes).items():
+        if len(names) > 1:
+            for name in names:
+                found.error(
+                    name,
+                    "cluster_network",
+                    f"its cluster address {address_text} is also that of {_others(names, name)}",
+                    "Two hosts with one address cannot both be reached.",
+                    "Give each host an address of its own, or check whether the inventory names one host twice.",
+                )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the hosts say
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _check_identity(nodes: Sequence[_Node], _wishes: Settings, _bundle: Optional[Bundle], found: Findings) -> None:
+    same = "The hosts were cloned: "
+    for what, why, remedy, pairs in (
+        (
+            "host name",
+            "Two nodes with one name push each other out of the cluster.",
+            "Give each host a name of its own (hostnamectl set-hostname NAME).",
+            [(node.node_name, node.name) for node in nodes],
+        ),
+        (
+            "machine-id",
+            same + "DHCP, the journal and several CNIs take them for one.",
+            "On the clone: rm /etc/machine-id && systemd-machine-id-setup, then reboot.",
+            [(str(node.fact("identity", "machine_id") or ""), node.name) for node in nodes],
+        ),
+        (
+            "product_uuid",
+            same + "Kubernetes tells machines apart by it.",
+            "Give the virtual machine a new UUID in its hypervisor.",
+            [(_uuid(node), node.name) for node in nodes],
+        ),
+        (
+            "MAC",
+            "Switches deliver the frames of one to the other.",
+            "Give each card a MAC of its own, in the hypervisor or the network configuration.",
+            [(str(mac), node.name) for node in nodes for mac in node.fact("identity", "macs") or ()],
+        ),
+    ):
+        for value, names in group_by(pairs).items():
+            unique = list(dict.fromkeys(names))
+            if len(unique) > 1:
+                for name in unique:
+                    found.error(name, "", f"its {what} {value} is also that of {_others(unique, name)}", why, remedy)
+    for node in nodes:
+        if not DNS_NAME.fullmatch(node.node_name) or node.node_name.split(".")[0] == "localhost":
+            found.error(
+                node.name,
+                "",
+                f"its host name is '{node.node_name}'",
+                "kubelet registers under the host name, which must be a DNS name of its own.",
+                "Set one with letters, digits and dashes: hostnamectl set-hostname NAME.",
+            )
+
+
+def _uuid(node: _Node) -> str:
+    text = str(node.fact("identity", "product_uuid") or "").lower()
+    return "" if NO_UUID.fullmatch(text) else text
+
+
+def _check_networks(nodes: Sequence[_Node], wishes: Settings, _bundle: Optional[Bundle], found: Findings) -> None:
+    vip = wishes.apiserver_vip
+    for node in nodes:
+        for link, address in node.network.addresses():
+            if address.ip == vip:
+                found.error(
+                    node.name,
+                    "apiserver_vip",
+                    f"{vip} is an address of {link.name}",
+                    "The VIP must be on no card: each node balances it by itself.",
+                    f"Remove it (ip address del {address.interface} dev {link.name}) or set apiserver_vip to a free one.",
+                )
+            elif not address.single and address.family == vip.version and vip in address.network:
+                found.error(
+                    node.name,
+                    "apiserver_vip",
+                    f"{vip} is inside {address.network} of {link.name}",
+                    "A host of that network may have the address, and it could not be reached any more.",
+                    "Set apiserver_vip to a free address outside all of the hosts' networks, such as 10.103.97.2.",
+                )
+        _check_overlaps(node, wishes, found)
+
+
+def _check_overlaps(node: _Node, wishes: Settings, found: Findings) -> None:
+    for variable, networks in (("pod_cidr", wishes.pod_cidr), ("service_cidr", wishes.service_cidr)):
+        for link, network in _host_networks(node):
+            for mine, theirs in _pairs(networks, (network,)):
+                tell = found.warning if theirs.num_addresses == 1 else found.error
+                tell(
+                    node.name,
+                    variable,
+                    f"{mine} overlaps {theirs} of {link.name}",
+                    "Hosts of that network could not be reached any more, or the pods and services there could not.",
+                    f"Set {variable} to a network that no host uses.",
+                )
+    for choice in node.choices:
+        for link, network in _host_networks(node):
+            if link.made and network.num_addresses > 1 and choice.link.name != link.name:
+                for mine, theirs in _pairs((choice.address.network,), (network,)):
+                    found.error(
+                        node.name,
+                        "cluster_network",
+                        f"{theirs} of {link.name} overlaps the cluster network {mine}",
+                        "Part of the cluster's addresses would be looked for behind that card.",
+                        f"Give {link.name} another network (docker: bip or default-address-pools in daemon.json).",
+                    )
+
+
+def _host_networks(node: _Node) -> Iterator[tuple[Link, IPNetwork]]:
+    for link, address in node.network.addresses():
+        if not (node.member or node.fact("kubernetes", "ours")) or not link.of_the_cluster:
+            yield link, address.network
+
+
+def _check_members(nodes: Sequence[_Node], _wishes: Settings, _bundle: Optional[Bundle], found: Findings) -> None:
+    for node in nodes:
+        if node.fact("kubernetes", "kubelet_conf") and not node.member and not node.fact("kubernetes", "ours"):
+            found.error(
+                node.name,
+                "",
+                "it is already a node of a cluster (/etc/kubernetes/kubelet.conf) that was made by something else",
+                "Its certificates and data would be mixed with this cluster's.",
+                "Take it out of that cluster first (kubeadm reset), or out of this inventory.",
+            )
+
+
+def _check_bundle_fits(nodes: Sequence[_Node], _wishes: Settings, bundle: Optional[Bundle], found: Findings) -> None:
+    manifest = (bundle.manifest if bundle else None) or {}
+    architecture = str(manifest.get("architecture") or "")
+    distributions = {
+        str(part.get("distribution")) for part in manifest.get("parts") or () if part.get("kind") == "package"
+    }
+    for node in nodes:
+        machine = str(node.fact("system", "architecture") or "")
+        mine = ARCHITECTURES.get(machine, machine)
+        if architecture and mine and mine != architecture:
+            found.error(
+                node.name,
+                "bundle",
+                f"the host is {mine}, the bundle is for {architecture}",
+                "The bundle's programs cannot run there.",
+                f"Give this host the bundle for {mine}, or leave it out.",
+            )
+        system = f"{node.fact('system', 'os_id') or ''}-{node.fact('system', 'os_version') or ''}"
+        if distributions and system not in distributions and system != "-":
+            found.warning(
+                node.name,
+                "bundle",
+                f"the host is {system}, the bundle has packages for {', '.join(sorted(distributions))}",
+                "containerd, keepalived and chrony must then be there already or come from the host's own sources.",
+                f"Build the bundle for {system}, or install these packages beforehand.",
+            )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The plan itself
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _assemble(
+    inventory: Sequence[Host],
+    nodes: Sequence[_Node],
+    *,
+    wishes: Settings,
+    version: str,
+    bundle: Optional[Bundle],
+    found: Findings,
+) -> Optional[ClusterPlan]:
+    masters = [node for node in nodes if node.host.control_plane]
+    if not masters:
+        return None
+    reasons: list[str] = []
+    first = next((node for node in masters if node.member and node.fact("kubernetes", "admin_conf")), masters[0])
+    reasons.append(
+        f"{first.name} is the first control-plane host, "
+        + ("for it is already a member." if first.member else "for it is the first in the inventory.")
+    )
+    vip = wishes.apiserver_vip
+    vip_network = f"{vip}/{vip.max_prefixlen}"
+    hosts = {}
+    for node in nodes:
+        plan = _node_plan(node, wishes, vip_network, found)
+        if plan is not None:
+            hosts[node.name] = plan
+    serving = [] if wishes.time_servers else [node for node in masters[:TIME_SERVING] if node.name in hosts]
+    if serving:
+        reasons.append(
+            f"time_servers is empty, so {', '.join(node.name for node in serving)} serve the time on the cluster network."
+        )
+    return ClusterPlan(
+        schema=SCHEMA,
+        kubernetes_version=version,
+        bundle=_bundle_facts(bundle),
+        apiserver={
+            "name": wishes.apiserver_name,
+            "vip": str(vip),
+            "port": wishes.apiserver_port,
+            "endpoint": f"{wishes.apiserver_name}:{wishes.apiserver_port}",
+            "balancer": wishes.apiserver_balancer,
+            "sans": _sans(wishes, masters),
+            "real_servers": [
+                str(choice.address.ip)
+                for node in masters
+                for choice in node.choices
+                if choice.address.family == vip.version
+            ],
+        },
+        pod_cidr=_joined(wishes.pod_cidr),
+        service_cidr=_joined(wishes.service_cidr),
+        dns_domain=wishes.dns_domain,
+        dns_address=_dns_address(wishes.service_cidr[0]),
+        control_plane=[host.name for host in inventory if host.control_plane],
+        workers=[host.name for host in inventory if not host.control_plane],
+        first_control_plane=first.name,
+        kernel_modules=_kernel_modules(wishes),
+        ignore_preflight_errors=list(wishes.kubeadm_ignore_preflight_errors),
+        cni=_cni(nodes, wishes, bundle, reasons, found),
+        kube_proxy={"mode": wishes.kube_proxy_mode, "exclude_cidrs": [vip_network]},
+        hosts_file=[
+            *({"address": plan.address, "names": _names(plan.node_name, name)} for name, plan in hosts.items()),
+            {"address": str(vip), "names": [wishes.apiserver_name]},
+        ],
+        time={
+            "servers": list(wishes.time_servers) or [hosts[node.name].address for node in serving],
+            "offline": not wishes.time_servers,
+            "serving": [node.name for node in serving],
+            "allow": sorted({plan.network for plan in hosts.values()}),
+            "tolerance_seconds": wishes.clock_tolerance_seconds,
+        },
+        reasons=reasons,
+        hosts=hosts,
+    )
+
+
+def _node_plan(node: _Node, wishes: Settings, vip_network: str, found: Findings) -> Optional[NodePlan]:
+    vip = wishes.apiserver_vip
+    choice = node.choice
+    source = next((item.address.ip for item in node.choices if item.address.family == vip.version), None)
+    if source is None:
+        found.error(
+            node.name,
+            "apiserver_vip",
+            f"{vip} is IPv{vip.version}, but the cluster address {choice.address.ip} is not",
+            "The VIP is reached from the cluster address, so both must be of one family.",
+            "Set apiserver_vip to an address of the other family, or give cluster_network a network of each family.",
+        )
+        return None
+    return NodePlan(
+        node_name=node.node_name,
+        role=CONTROL_PLANE if node.host.control_plane else WORKER,
+        schedulable=node.host.worker,
+        interface=choice.link.name,
+        address=str(choice.address.ip),
+        addresses=[str(item.address.ip) for item in node.choices],
+        prefix=choice.address.network.prefixlen,
+        network=str(choice.network),
+        mtu=choice.link.mtu,
+        vip_route={"destination": vip_network, "source": str(source)},
+        reasons=[
+            *node.reasons,
+            f"The VIP's route has the source {source}, so that requests to the API leave by {choice.link.name}.",
+        ],
+    )
+
+
+def _cni(
+    nodes: Sequence[_Node], wishes: Settings, bundle: Optional[Bundle], reasons: list[str], found: Findings
+) -> dict[str, Any]:
+    smallest = min(nodes, key=lambda node: (node.choice.link.mtu, node.name)).choice.link
+    calico = wishes.cni == "calico"
+    encapsulation = wishes.calico_encapsulation if calico else "none"
+    cost = _calico.OVERLAY_COST[encapsulation]
+    mtu = _calico.overlay_mtu(smallest.mtu, encapsulation)
+    reasons.append(
+        f"The pods' MTU is {mtu}: the cluster cards' {smallest.mtu}"
+        + (f" less {cost} for {encapsulation}." if cost else ", nothing is wrapped.")
+    )
+    method = ""
+    if calico:
+        version = _calico.version_in_bundle((bundle.manifest if bundle else None) or {})
+        chosen = [_calico.Chosen(node.name, node.network, node.choice.link, node.choice.address) for node in nodes]
+        answer = _calico.choose(chosen, version, wishes.calico_autodetection_method)
+        reasons.append(answer.reason)
+        method = answer.value or ""
+        if answer.value is None:
+            found.error(
+                "",
+                "calico_autodetection_method",
+                answer.reason,
+                "Calico would take another card's address on some host.",
+                "Use Calico v3.22 or newer, or set calico_autodetection_method yourself.",
+            )
+    return {"name": wishes.cni, "mtu": mtu, "autodetection_method": method, "encapsulation": encapsulation}
+
+
+def _kernel_modules(wishes: Settings) -> list[str]:
+    """What the hosts' kernels must be able to load."""
+    modules = ["br_netfilter", "overlay", "nf_conntrack"]
+    if wishes.apiserver_balancer == "ipvs" or wishes.kube_proxy_mode == "ipvs":
+        modules += ["ip_vs", "ip_vs_rr"]
+    if wishes.cni == "calico":
+        modules += {"ipip": ["ipip"], "vxlan": ["vxlan"], "none": []}[wishes.calico_encapsulation]
+    return modules
+
+
+def _sans(wishes: Settings, masters: Sequence[_Node]) -> list[str]:
+    names = [wishes.apiserver_name, str(wishes.apiserver_vip), "127.0.0.1", "localhost"]
+    for node in masters:
+        names += [node.node_name, *(str(choice.address.ip) for choice in node.choices)]
+    return list(dict.fromkeys([*names, *wishes.apiserver_extra_sans]))
+
+
+def _bundle_facts(bundle: Optional[Bundle]) -> dict[str, Any]:
+    manifest = (bundle.manifest if bundle else None) or {}
+    size = sum(int(part.get("size") or 0) for part in manifest.get("parts") or ())
+    return {
+        "path": bundle.path if bundle else "",
+        "sha256": bundle.sha256 if bundle else "",
+        "unpacked_mb": -(-size // 2**20),
+    }
+
+
+def _dns_address(network: IPNetwork) -> str:
+    return str(network[DNS_POSITION]) if network.num_addresses > DNS_POSITION else ""
+
+
+def _names(node_name: str, inventory_name: str) -> list[str]:
+    """Names for /etc/hosts: the node's, its short form, and the inventory's if it is a name at all."""
+    names = [node_name, node_name.split(".", maxsplit=1)[0]]
+    if re.fullmatch(rf"{DNS_LABEL}(\.{DNS_LABEL})*", inventory_name) and not re.fullmatch(r"[\d.]+", inventory_name):
+        names.append(inventory_name)
+    return list(dict.fromkeys(names))
+
+
+def _pairs(one: Iterable[IPNetwork], other: Iterable[IPNetwork]) -> Iterator[tuple[IPNetwork, IPNetwork]]:
+    others = list(other)
+    for left in one:
+        for right in others:
+            if left.version == right.version and left.overlaps(right):
+                yield left, right
+
+
+def _joined(networks: Iterable[IPNetwork]) -> str:
+    return ",".join(map(str, networks))
+
+
+def _others(names: Sequence[str], name: str) -> str:
+    return ", ".join(other for other in names if other != name)

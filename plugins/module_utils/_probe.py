@@ -1,0 +1,393 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proof: what each host has to measure, and what the measurements mean.
+
+This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, standard library only. The module
+network_probe measures; judge() compares all hosts' measurements and facts with the plan.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from statistics import median
+from typing import Any, Optional
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import HostNetwork
+
+IP_HEADER = {4: 20, 6: 40}
+ICMP_HEADER = 8
+ECHO_REQUEST = {4: 8, 6: 128}
+ECHO_REPLY = {4: 0, 6: 129}
+SMALL = 64  # bytes of a packet that every network carries
+STEPS = (9000, 8000, 4000, 1500, 1492, 1480, 1460, 1450, 1420, 1400, 1280, 576)
+MIB_FOR_ETCD = 1024
+MIB_LITTLE = 5120
+LEAST_CPUS, LEAST_MIB = 2, 1700
+STRICT = 1
+
+KUBELET = 10250
+CONTROL_PLANE_PORTS = {2379: "etcd", 2380: "etcd", 10257: "kube-controller-manager", 10259: "kube-scheduler"}
+OURS = frozenset(("kubelet", "etcd", "kube-apiserver", "kube-controller", "kube-scheduler", "kube-proxy"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is measured
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The parameters of the network_probe module for one host of the plan."""
+    node = plan["hosts"][name]
+    peers = [
+        {"name": peer, "address": other["address"], "size": min(int(node["mtu"]), int(other["mtu"]))}
+        for peer, other in plan["hosts"].items()
+        if peer != name and ip_address(other["address"]).version == ip_address(node["address"]).version
+    ]
+    return {
+        "interface": node["interface"],
+        "source": node["address"],
+        "peers": peers,
+        "kernel_modules": list(plan.get("kernel_modules") or ()),
+    }
+
+
+def echo_request(family: int, identifier: int, sequence: int, size: int) -> bytes:
+    """An ICMP echo request that makes an IP packet of this size. The kernel itself fills in ICMPv6's checksum."""
+    payload = bytes(max(size - IP_HEADER[family] - ICMP_HEADER, 0))
+    header = struct.pack("!BBHHH", ECHO_REQUEST[family], 0, 0, identifier, sequence)
+    total = 0 if family == 6 else checksum(header + payload)
+    return struct.pack("!BBHHH", ECHO_REQUEST[family], 0, total, identifier, sequence) + payload
+
+
+def echo_sequence(family: int, identifier: int, packet: bytes) -> Optional[int]:
+    """The sequence number of an echo reply to us, else nothing. IPv4 raw sockets deliver the IP header too."""
+    start = (packet[0] & 0x0F) * 4 if family == 4 and packet else 0
+    if len(packet) < start + ICMP_HEADER:
+        return None
+    kind, _code, _checksum, found, sequence = struct.unpack("!BBHHH", packet[start : start + ICMP_HEADER])
+    return int(sequence) if kind == ECHO_REPLY[family] and found == identifier else None
+
+
+def checksum(data: bytes) -> int:
+    """The internet checksum (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def smaller_steps(size: int) -> list[int]:
+    """Sizes to try when the full one does not pass."""
+    return [step for step in STEPS if SMALL < step < size]
+
+
+@dataclass(frozen=True)
+class Offset:
+    """How far a host's clock is ahead of the controller's, and how far that may be wrong."""
+
+    seconds: float
+    uncertainty: float
+
+
+def clock_offset(before: float, host: float, after: float) -> Offset:
+    """The offset by the midpoint of the round trip."""
+    return Offset(host - (before + after) / 2, (after - before) / 2)
+
+
+def best_offset(offsets: Sequence[Offset]) -> Optional[Offset]:
+    """The one with the shortest round trip."""
+    return min(offsets, key=lambda offset: offset.uncertainty, default=None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What it means
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One host: its plan, its facts and what it measured."""
+
+    name: str
+    node: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    probe: Mapping[str, Any]
+
+    def fact(self, *path: str) -> Any:
+        value: Any = self.facts
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+
+def judge(
+    plan: Mapping[str, Any],
+    facts: Mapping[str, Mapping[str, Any]],
+    probes: Mapping[str, Mapping[str, Any]],
+    troubles: Mapping[str, str],
+) -> list[Finding]:
+    """Compare what the hosts measured with the plan. Troubles are of hosts that could not measure."""
+    found = Findings()
+    hosts = [
+        _Seen(name, node, facts.get(name) or {}, probes.get(name) or {}) for name, node in plan.get("hosts", {}).items()
+    ]
+    for name, trouble in troubles.items():
+        found.error(
+            name,
+            "",
+            f"the proof could not be made: {trouble}",
+            "Nothing is known of this host's way to the others.",
+            "Check that sudo gives root there, and run again.",
+        )
+    _judge_clocks(hosts, float((plan.get("time") or {}).get("tolerance_seconds") or 2), found)
+    for host in hosts:
+        _judge_peers(host, found)
+        _judge_sources(host, found)
+        _judge_modules(host, found)
+        _judge_ports(host, plan, found)
+        _judge_system(host, plan, found)
+        _judge_names(host, found)
+        _judge_clock_daemon(host, found)
+    return ordered(found.items)
+
+
+def _judge_clocks(hosts: Sequence[_Seen], tolerance: float, found: Findings) -> None:
+    clocks = {host.name: host.probe["clock"] for host in hosts if host.probe.get("clock")}
+    if not clocks:
+        return
+    middle = median(float(clock["offset_seconds"]) for clock in clocks.values())
+    for name, clock in clocks.items():
+        off = float(clock["offset_seconds"]) - middle
+        doubt = float(clock["uncertainty_seconds"])
+        if abs(off) - doubt > tolerance:
+            found.error(
+                name,
+                "clock_tolerance_seconds",
+                f"its clock is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} the hosts' median "
+                f"(measured to ±{doubt * 1000:.0f} ms), {tolerance:g} s are allowed",
+                "Certificates are not yet valid or no more, and etcd's leases go wrong.",
+                "Set the clock (chronyc makestep, or timedatectl set-time), then run again.",
+            )
+
+
+def _judge_peers(host: _Seen, found: Findings) -> None:
+    if host.probe.get("trouble"):
+        found.error(
+            host.name,
+            "",
+            f"the way to the others could not be tried: {host.probe['trouble']}",
+            "The proof sends packets from the cluster card, which root may do.",
+            "Run with become: true, and check that the card still has its address.",
+        )
+    for peer in host.probe.get("peers") or ():
+        card, source = host.node["interface"], host.node["address"]
+        way = f"from {source} on {card} to {peer['name']} ({peer['address']})"
+        if peer.get("milliseconds") is None:
+            _judge_silent(host, peer, way, found)
+        elif peer.get("full_milliseconds") is None:
+            passes = peer.get("largest")
+            found.error(
+                host.name,
+                "cluster_network",
+                f"a packet of {peer['size']} bytes does not pass {way}"
+                + (f"; {passes} bytes do" if passes else "; small ones do"),
+                "Large transfers would hang for ever, while small requests work.",
+                f"Give switches and all cards on the way an MTU of at least {peer['size']}, "
+                + (f"or set the cards' MTU to {passes}." if passes else "or lower the cards' MTU."),
+            )
+
+
+def _judge_silent(host: _Seen, peer: Mapping[str, Any], way: str, found: Findings) -> None:
+    if peer.get("tcp"):
+        found.warning(
+            host.name,
+            "cluster_network",
+            f"no answer to ICMP {way}, but TCP answers ({peer['tcp']})",
+            "The path's MTU cannot be proved, and path MTU discovery needs ICMP.",
+            "Let ICMP pass between the hosts on the cluster network.",
+        )
+        return
+    found.error(
+        host.name,
+        "cluster_network",
+        f"no answer {way}",
+        "The hosts must reach each other on the cluster network, from the cluster address.",
+        "Check cable, VLAN, switch and firewall of that network, and that the other host is up on it.",
+    )
+
+
+def _judge_sources(host: _Seen, found: Findings) -> None:
+    """What the kernel takes by itself, without being bound, as etcd and the apiserver do."""
+    card, source = host.node["interface"], host.node["address"]
+    network = HostNetwork.from_facts(host.facts) if host.facts else HostNetwork()
+    link = network.link(card)
+    strict = link is not None and network.effective_rp_filter(link) == STRICT
+    for peer in host.probe.get("peers") or ():
+        answer = (host.probe.get("lookups") or {}).get(peer["address"]) or {}
+        if not answer.get("dev"):
+            continue
+        told = f"to {peer['name']} ({peer['address']}) the kernel takes {answer.get('dev')} with {answer.get('source')}"
+        if answer.get("dev") != card:
+            found.error(
+                host.name,
+                "cluster_network",
+                f"{told}, not {card} with {source}",
+                "Cluster traffic would run on the other network"
+                + (", and the strict reverse path filter drops the answers." if strict else "."),
+                f"Correct the routes and rules (ip route get {peer['address']}; ip rule), or choose another network.",
+            )
+        elif answer.get("source") != source:
+            found.warning(
+                host.name,
+                "cluster_network",
+                f"{told}, not {source}",
+                "Connections come from an address that the cluster does not know as this host's.",
+                f"Make {source} the first address of {card}, or plan with {answer.get('source')}.",
+            )
+
+
+def _judge_modules(host: _Seen, found: Findings) -> None:
+    missing = sorted(name for name, there in (host.probe.get("kernel_modules") or {}).items() if not there)
+    if missing:
+        found.error(
+            host.name,
+            "",
+            f"the kernel {host.fact('system', 'kernel') or ''} has no {', '.join(missing)}",
+            "Pods' network and the API's balancer need these modules.",
+            "Install the kernel's modules (linux-image, linux-modules-extra, kernel-modules-core) and reboot if need be.",
+        )
+
+
+def needed_ports(plan: Mapping[str, Any], node: Mapping[str, Any]) -> dict[int, str]:
+    """TCP ports that must be free, with who needs them."""
+    ports = {KUBELET: "kubelet"}
+    if node.get("role") == "control_plane":
+        ports.update(CONTROL_PLANE_PORTS)
+        ports[int(plan["apiserver"]["port"])] = "kube-apiserver"
+    return ports
+
+
+def _judge_ports(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
+    if host.fact("kubernetes", "member"):
+        return
+    needed = needed_ports(plan, host.node)
+    unfinished = bool(host.fact("kubernetes", "ours"))
+    told = set()
+    for entry in host.fact("listening") or ():
+        port, process = entry.get("port"), str(entry.get("process") or "an unknown process")
+        if entry.get("protocol") != "tcp" or port not in needed or port in told:
+            continue
+        told.add(port)
+        if unfinished and process in OURS:
+            continue
+        found.error(
+            host.name,
+            "apiserver_port" if needed[port] == "kube-apiserver" else "",
+            f"port {port} is taken by {process}",
+            f"{needed[port]} needs it.",
+            f"Stop it (ss -ltnp 'sport = :{port}') or take the host out of the inventory.",
+        )
+
+
+def _judge_system(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
+    master = host.node.get("role") == "control_plane"
+    cpus, memory = host.fact("system", "cpus"), host.fact("system", "memory_mb")
+    known = set(plan.get("ignore_preflight_errors") or ())
+    few = bool(cpus) and cpus < LEAST_CPUS and not known & {"NumCPU", "all"}
+    little = bool(memory) and memory < LEAST_MIB and not known & {"Mem", "all"}
+    if master and (few or little):
+        found.warning(
+            host.name,
+            "kubeadm_ignore_preflight_errors",
+            f"{cpus} CPU and {memory} MiB of memory",
+            f"kubeadm wants {LEAST_CPUS} CPUs and {LEAST_MIB} MiB on a control-plane host, and refuses less.",
+            "Give the host more, or, for a trial, list NumCPU and Mem in kubeadm_ignore_preflight_errors.",
+        )
+    if host.fact("system", "cgroup") == "none":
+        found.error(
+            host.name,
+            "",
+            "no cgroups are mounted",
+            "containerd and kubelet need them.",
+            "Mount them: boot with systemd.",
+        )
+    if host.fact("system", "init") not in (None, "", "systemd"):
+        found.error(
+            host.name,
+            "",
+            f"its init is {host.fact('system', 'init')}",
+            "The services are systemd units.",
+            "Use a host with systemd.",
+        )
+    swap = host.fact("system", "swap") or []
+    if swap and not host.fact("kubernetes", "member"):
+        found.info(
+            host.name,
+            "",
+            f"swap is on ({', '.join(swap)}); it will be turned off, now and at boot",
+            "kubelet refuses to start with swap.",
+        )
+    _judge_disk(host, plan, found)
+
+
+def _judge_disk(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
+    free = host.fact("disk", "free_mb")
+    if free is None or host.fact("kubernetes", "member"):
+        return
+    need = MIB_FOR_ETCD + 3 * int((plan.get("bundle") or {}).get("unpacked_mb") or 0)
+    if free < need:
+        found.error(
+            host.name,
+            "",
+            f"{free} MiB are free in {host.fact('disk', 'path')}",
+            f"Bundle, images and etcd need {need} MiB.",
+            "Free some space or give the file system more.",
+        )
+    elif free < MIB_LITTLE:
+        found.warning(
+            host.name,
+            "",
+            f"{free} MiB are free in {host.fact('disk', 'path')}",
+            "kubelet removes images and pods when a disk gets full.",
+            "Give the file system more space.",
+        )
+
+
+def _judge_names(host: _Seen, found: Findings) -> None:
+    names = {str(host.node["node_name"]).lower(), str(host.fact("identity", "hostname") or "").lower()} - {""}
+    for address, alias in _loopback_names(host.fact("hosts_file") or ()):
+        if alias.lower() in names:
+            found.warning(
+                host.name,
+                "",
+                f"/etc/hosts has the line '{address} {alias}'",
+                "Programs that look up the host's own name get a loopback address and offer it to others.",
+                "Remove the name from that line; this collection adds a line with the cluster address.",
+            )
+
+
+def _loopback_names(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        try:
+            loopback = ip_address(str(entry.get("address"))).is_loopback
+        except ValueError:
+            continue
+        if loopback:
+            for alias in entry.get("names") or ():
+                yield str(entry["address"]), str(alias)
+
+
+def _judge_clock_daemon(host: _Seen, found: Findings) -> None:
+    if host.facts and not host.fact("clock", "daemon") and not host.fact("kubernetes", "member"):
+        found.info(
+            host.name,
+            "time_servers",
+            "no time daemon runs; chrony will be set up",
+            "The hosts' clocks must stay together.",
+        )

@@ -1,0 +1,378 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which card and which address of a host belong to the cluster: every form of cluster_network.
+
+This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from ipaddress import ip_address, ip_network
+from typing import Any, Optional
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
+    Address,
+    HostNetwork,
+    IPAddress,
+    IPNetwork,
+    Link,
+    as_address,
+    split_list,
+)
+
+ALIKE = 0.75
+LONGEST_CARD_NAME = 15
+
+
+class SelectionError(ValueError):
+    """Nothing on the host fits: what was found, why it matters, what to do."""
+
+    def __init__(self, found: str, why: str, remedy: str) -> None:
+        super().__init__(found)
+        self.found = found
+        self.why = why
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Selector:
+    """One item of cluster_network."""
+
+    kind: str  # auto, cidr, address or interface
+    text: str
+
+    @property
+    def network(self) -> IPNetwork:
+        return ip_network(self.text, strict=False)
+
+    @property
+    def address(self) -> IPAddress:
+        return ip_address(self.text)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen card and address of one host, with the reason and what a person should look at."""
+
+    link: Link
+    address: Address
+    network: IPNetwork
+    reason: str
+    doubts: tuple[tuple[str, str, str], ...] = ()  # (found, why, remedy)
+
+
+def parse_selectors(value: Any) -> tuple[Selector, ...]:
+    """The items of cluster_network; ValueError tells which one is wrong and why."""
+    words = split_list(value) or ["auto"]
+    selectors = tuple(_selector(word) for word in words)
+    if len(selectors) > 1 and any(selector.kind == "auto" for selector in selectors):
+        raise ValueError("'auto' stands alone")
+    return selectors
+
+
+def _selector(word: str) -> Selector:
+    if word == "auto":
+        return Selector("auto", word)
+    if "/" in word:
+        try:
+            network = ip_network(word, strict=False)
+        except ValueError:
+            raise ValueError(f"'{word}' is not a network such as 192.168.253.0/24") from None
+        if network.prefixlen == 0:
+            raise ValueError(f"'{word}' is every network")
+        return Selector("cidr", str(network))
+    address = as_address(word)
+    if address is not None:
+        return Selector("address", str(address))
+    if re.fullmatch(r"[\d.]+", word) or ":" in word:
+        raise ValueError(f"'{word}' looks like an address and is none")
+    try:
+        re.compile(word)
+    except re.error as problem:
+        raise ValueError(f"'{word}' is neither a card's name nor a pattern ({problem})") from None
+    return Selector("interface", word)
+
+
+def choose(
+    network: HostNetwork, selectors: Sequence[Selector], vip: Optional[IPAddress], common: Optional[Selection] = None
+) -> tuple[Choice, ...]:
+    """The primary choice, and at most one of the other family. SelectionError tells why there is none."""
+    chosen: dict[int, Choice] = {}
+    problems = []
+    for selector in selectors:
+        try:
+            choice = _FORMS[selector.kind](network, selector, vip, common)
+        except SelectionError as problem:
+            problems.append(problem)
+            continue
+        chosen.setdefault(choice.address.family, choice)
+    if not chosen:
+        raise problems[0]
+    return tuple(chosen.values())
+
+
+def _candidates(network: HostNetwork, vip: Optional[IPAddress]) -> list[tuple[Link, Address]]:
+    return [(link, address) for link, address in network.addresses() if address.ip != vip]
+
+
+def _rank(pair: tuple[Link, Address]) -> tuple[Any, ...]:
+    """Working, primary, lasting and fast first; names and addresses settle what is left, never the order of cards."""
+    link, address = pair
+    return (
+        not link.works,
+        address.secondary,
+        address.deprecated,
+        address.single,
+        -(link.speed_mbps or 0),
+        -link.mtu,
+        link.name,
+        int(address.ip),
+    )
+
+
+def _told(link: Link, address: Address) -> str:
+    return f"{link.name} ({address.interface})"
+
+
+def _by_cidr(network: HostNetwork, selector: Selector, vip: Optional[IPAddress], _common: Any) -> Choice:
+    wanted = selector.network
+    inside = [
+        (link, address)
+        for link, address in _candidates(network, vip)
+        if address.family == wanted.version and address.ip in wanted
+    ]
+    own = sorted((pair for pair in inside if not pair[0].made), key=_rank)
+    if not own:
+        if inside:
+            link, address = min(inside, key=_rank)
+            raise SelectionError(
+                f"only {_told(link, address)} is inside {wanted}, a card that a program made for itself",
+                "Such a card is no way to the other hosts.",
+                f"Name the hosts' real network; if the card is truly meant, write cluster_network: {link.name}",
+            )
+        raise _not_found(network, selector, vip)
+    link, address = own[0]
+    declared = wanted if address.single else address.network
+    doubts = []
+    others = [pair for pair in own[1:] if pair[0].name != link.name]
+    if others:
+        doubts.append(
+            (
+                f"two cards are inside {wanted}: {', '.join(_told(*pair) for pair in [own[0], *others])}",
+                "The kernel answers for both addresses on either card, so traffic may take the wrong one.",
+                f"Give the cards different networks, or name the card: cluster_network: {link.name}",
+            )
+        )
+    return Choice(link, address, declared, f"{link.name} holds {address.ip}, inside {wanted}.", tuple(doubts))
+
+
+def _by_interface(network: HostNetwork, selector: Selector, vip: Optional[IPAddress], _common: Any) -> Choice:
+    pattern = selector.text
+    exact = network.link(pattern)
+    matched = [exact] if exact else [link for link in network.links if re.fullmatch(pattern, link.name)]
+    if not matched:
+        raise _no_card(network, selector, vip)
+    pairs = sorted(
+        ((link, address) for link, address in _candidates(network, vip) if link in matched),
+        key=lambda pair: (pair[1].family, *_rank(pair)),
+    )
+    names = list(dict.fromkeys(link.name for link, _address in pairs if exact or not link.made)) or list(
+        dict.fromkeys(link.name for link, _address in pairs)
+    )
+    if not names:
+        state = ", ".join(f"{link.name} is {'up' if link.works else 'down'}" for link in matched)
+        raise SelectionError(
+            f"{state}, and has no address that other hosts could use",
+            "The cluster card needs an address.",
+            f"Give it an address, or choose another network: {_offers(network, vip)}",
+        )
+    if len(names) > 1:
+        raise SelectionError(
+            f"the pattern '{pattern}' fits {', '.join(names)}",
+            "One card must be the cluster's.",
+            f"Write a pattern that fits one card only, or a network: {_offers(network, vip)}",
+        )
+    link, address = next(pair for pair in pairs if pair[0].name == names[0])
+    how = "is named" if exact else f"is the one card that '{pattern}' fits"
+    return Choice(link, address, address.network, f"{link.name} {how}; its address is {address.interface}.")
+
+
+def _by_address(network: HostNetwork, selector: Selector, vip: Optional[IPAddress], _common: Any) -> Choice:
+    target = selector.address
+    own = network.holder(target)
+    if own is not None:
+        return Choice(own[0], own[1], own[1].network, f"{target} is the host's own address, on {own[0].name}.")
+    lookup = network.lookups.get(str(target))
+    if lookup is not None and lookup.dev and lookup.source:
+        source = as_address(lookup.source)
+        link = network.link(lookup.dev)
+        gateway = lookup.gateway
+    else:
+        found = network.on_link(target) if lookup is None else None
+        link, source, gateway = (found[0], found[1].ip, None) if found else (None, None, None)
+    address = next((item for item in link.addresses if item.ip == source), None) if link and source else None
+    if link is None or address is None or not address.usable:
+        raise _not_reached(network, target, vip, f"the kernel knows no way from a card's own address to {target}")
+    if gateway and _by_default(network, target, link) and len(_networks(network, vip)) > 1:
+        raise _not_reached(
+            network,
+            target,
+            vip,
+            f"{target} is reached only through the default route, {gateway} on {_told(link, address)}",
+        )
+    way = f"by way of {gateway}" if gateway else "on-link"
+    return Choice(
+        link,
+        address,
+        address.network,
+        f"The kernel reaches {target} {way} through {link.name} with source {address.ip}.",
+    )
+
+
+def _by_default(network: HostNetwork, target: IPAddress, link: Link) -> bool:
+    route = network.best_route(target)
+    if route is not None and route.dev == link.name:
+        return route.default
+    return link.name in network.default_devices(target.version)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The network that `auto` found common to all hosts, and why."""
+
+    network: Optional[IPNetwork]
+    reason: str
+    remedy: str = ""
+
+
+def _by_auto(
+    network: HostNetwork, _selector: Selector, vip: Optional[IPAddress], common: Optional[Selection]
+) -> Choice:
+    if common is None or common.network is None:
+        raise SelectionError(
+            (common.reason if common else "no network is common to all hosts"),
+            "Cluster traffic needs one network that all hosts are on.",
+            (common.remedy if common else "") or f"Name it yourself, also per host: {_offers(network, vip)}",
+        )
+    choice = _by_cidr(network, Selector("cidr", str(common.network)), vip, None)
+    return Choice(choice.link, choice.address, choice.network, f"{choice.reason} {common.reason}", choice.doubts)
+
+
+_FORMS: Mapping[str, Callable[[HostNetwork, Selector, Optional[IPAddress], Optional[Selection]], Choice]] = {
+    "auto": _by_auto,
+    "cidr": _by_cidr,
+    "address": _by_address,
+    "interface": _by_interface,
+}
+
+
+def common_network(hosts: Mapping[str, HostNetwork], vip: Optional[IPAddress]) -> Selection:
+    """The best network that all hosts are on: not the default route's, the fastest, then the largest MTU."""
+    if not hosts:
+        return Selection(None, "there are no facts of any host")
+    shared: dict[IPNetwork, list[Link]] = {}
+    defaults: set[IPNetwork] = set()
+    for network in hosts.values():
+        mine: dict[IPNetwork, Link] = {}
+        for link, address in sorted(_candidates(network, vip), key=_rank):
+            if link.made or address.single or not link.works:
+                continue
+            mine.setdefault(address.network, link)
+            if link.name in network.default_devices(address.family):
+                defaults.add(address.network)
+        for net, link in mine.items():
+            shared.setdefault(net, []).append(link)
+    common = {net: links for net, links in shared.items() if len(links) == len(hosts)}
+    if not common:
+        told = ", ".join(
+            f"{net} on {len(links)} of {len(hosts)}" for net, links in sorted(shared.items(), key=_by_text)
+        )
+        return Selection(None, f"no network is common to all hosts ({told or 'no host has an address'})")
+    inner = {net: links for net, links in common.items() if net not in defaults} or common
+
+    def rank(net: IPNetwork) -> tuple[Any, ...]:
+        speed = min(link.speed_mbps or 0 for link in inner[net])
+        mtu = min(link.mtu for link in inner[net])
+        return (net.version, -speed, -mtu, int(net.network_address), net.prefixlen)
+
+    best = min(inner, key=rank)
+    reasons = ["It is the only network common to all hosts."]
+    if len(common) > 1:
+        reasons = [f"Of the {len(common)} networks common to all hosts ({', '.join(sorted(map(str, common)))})"]
+        if len(inner) == 1:
+            reasons.append("it is the only one that does not carry the default route.")
+        else:
+            speed = min(link.speed_mbps or 0 for link in inner[best])
+            reasons.append(f"it is the best by link speed ({f'{speed} Mbit/s' if speed else 'not told'}) and MTU.")
+    return Selection(best, " ".join(reasons))
+
+
+def _by_text(item: tuple[IPNetwork, Any]) -> str:
+    return str(item[0])
+
+
+def _networks(network: HostNetwork, vip: Optional[IPAddress]) -> list[IPNetwork]:
+    found = {address.network for link, address in _candidates(network, vip) if not link.made and not address.single}
+    return sorted(found, key=str)
+
+
+def _offers(network: HostNetwork, vip: Optional[IPAddress]) -> str:
+    """What the host has instead."""
+    told = [
+        f"{address.network} ({link.name})"
+        for link, address in sorted(_candidates(network, vip), key=lambda pair: (pair[0].name, str(pair[1].ip)))
+        if not link.made
+    ]
+    return ", ".join(told) or "the host has no usable address at all"
+
+
+def _nearest(wanted: str, choices: Iterable[str]) -> Optional[str]:
+    """The choice that differs from what was written as a slip of the hand would."""
+    ranked = sorted(
+        ((SequenceMatcher(None, wanted, text).ratio(), text) for text in choices), key=lambda p: (-p[0], p[1])
+    )
+    return ranked[0][1] if ranked and ranked[0][0] >= ALIKE else None
+
+
+def _not_found(network: HostNetwork, selector: Selector, vip: Optional[IPAddress]) -> SelectionError:
+    near = _nearest(selector.text, map(str, _networks(network, vip)))
+    return SelectionError(
+        f"no card has an address inside {selector.text}; the host has {_offers(network, vip)}",
+        "Every host must be on the cluster network.",
+        f"Set cluster_network: {near}" if near else "Set cluster_network to a network that the host is on.",
+    )
+
+
+def _no_card(network: HostNetwork, selector: Selector, vip: Optional[IPAddress]) -> SelectionError:
+    names = [link.name for link in network.links if not link.made]
+    near = _nearest(selector.text, names)
+    remedy = f"Set cluster_network: {near}" if near else f"Write a network instead: {_offers(network, vip)}"
+    if "*" in selector.text and not re.search(r"[.\])]\*", selector.text):
+        remedy = f"Patterns are regular expressions: write cluster_network: {selector.text.replace('*', '.*')}"
+    return SelectionError(
+        f"there is no card '{selector.text}'; the host has {', '.join(names) or 'none'}",
+        "A name must be the whole name: ens32 is neither ens320 nor ens32.100.",
+        remedy,
+    )
+
+
+def _not_reached(network: HostNetwork, target: IPAddress, vip: Optional[IPAddress], found: str) -> SelectionError:
+    twins = []
+    for net in _networks(network, vip):
+        if net.version == target.version:
+            host_bits = int(target) & int(net.hostmask)
+            twins.append(str(type(target)(int(net.network_address) | host_bits)))
+    near = _nearest(str(target), twins)
+    on_link = [net for net in _networks(network, vip) if near and ip_address(near) in net]
+    remedy = (
+        f"Set cluster_network: {near} (or {on_link[0]})"
+        if near and on_link
+        else (f"Set cluster_network to an address or network the host is on: {_offers(network, vip)}")
+    )
+    return SelectionError(
+        found, "An address that is not on-link leads to the default route's card, not to the cluster's.", remedy
+    )
