@@ -8,12 +8,26 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import parse_manifest
-from ansible_collections.multinic.kubernetes.plugins.module_utils._unpack import ROOT, wanted_parts
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import Manifest, parse_manifest
+from ansible_collections.multinic.kubernetes.plugins.module_utils._unpack import CURRENT, ROOT, wanted_parts
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_file import BundleError, read_manifest
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_source import LocalBundle, locate
 
 MODULE = "multinic.kubernetes.bundle_unpack"
+
+
+def summary(manifest: Manifest, sha256: str, root: str) -> dict[str, t.Any]:
+    """What later roles need to know of the bundle; known before the host has it, so check mode can tell the truth."""
+    return {
+        "multinic_bundle": {
+            "sha256": sha256,
+            "path": f"{root}/{CURRENT}",
+            "kubernetes_version": manifest.kubernetes_version,
+            "pause_image": manifest.pause_image,
+            "binaries": [f"{root}/{CURRENT}/{part.path}" for part in manifest.parts if part.kind == "binary"],
+            "distributions": sorted({part.distribution for part in manifest.parts if part.distribution}),
+        }
+    }
 
 
 class ActionModule(ActionBase):
@@ -36,16 +50,19 @@ class ActionModule(ActionBase):
         try:
             # The whole file is hashed by each host; doing it here too, once per host, would only repeat preflight.
             bundle = locate(args["bundle"], args["sha256"], verify=False)
-            parts = wanted_parts(parse_manifest(read_manifest(bundle.path)), args["roles"])
+            manifest = parse_manifest(read_manifest(bundle.path))
         except BundleError as exc:
             raise AnsibleActionFail(str(exc)) from exc
+        parts = wanted_parts(manifest, args["roles"])
+        facts = summary(manifest, bundle.sha256, args["root"])
         common = {"sha256": bundle.sha256, **{key: args[key] for key in ("root", "roles", "keep")}}
         sizes = {"archive_size": bundle.path.stat().st_size, "unpacked_size": sum(part.size for part in parts)}
         asked = self.module({**common, **sizes, "prepare": True, "receiver": self.receiver()}, task_vars)
         if asked.get("failed") or not asked.get("incoming"):
-            return asked
+            return {**asked, "ansible_facts": facts}
         self.send(bundle, asked["incoming"])
-        return self.module({**common, "archive": asked["incoming"], "remove_archive": True}, task_vars)
+        done = self.module({**common, "archive": asked["incoming"], "remove_archive": True}, task_vars)
+        return {**done, "ansible_facts": facts}
 
     def module(self, args: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
         result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)

@@ -463,6 +463,8 @@ class _Planner:
             path, found = entry["path"], self.at(entry["path"])
             if found.kind == "link" and found.target == entry["target"]:
                 continue
+            if found.kind != "absent" and entry.get("keep_existing"):
+                continue
             if found.kind == "directory":
                 raise StateError(f"links: {path} is a directory, not a link. Move it away, then run again.")
             self.plan.writes.append(Write("link", path, target=entry["target"]))

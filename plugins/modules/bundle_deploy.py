@@ -58,6 +58,21 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+ansible_facts:
+  description: What later roles need to know of the bundle. Told in check mode too.
+  returned: success
+  type: dict
+  contains:
+    multinic_bundle:
+      description: The bundle of this host.
+      type: dict
+      sample:
+        sha256: 0f343b0931126a20f133d67c2b018a3b5e0a7c1f2a7d6b8f8a7a5c1d3b2e4f60
+        path: /var/lib/multinic/bundle/current
+        kubernetes_version: v1.20.2
+        pause_image: k8s.gcr.io/pause:3.2
+        binaries: [/var/lib/multinic/bundle/current/bin/kubeadm, /var/lib/multinic/bundle/current/bin/kubelet]
+        distributions: [debian-12]
 path:
   description: The folder of the unpacked bundle.
   returned: success

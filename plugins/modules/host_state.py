@@ -122,6 +122,10 @@ options:
         description: What it points to.
         type: str
         required: true
+      keep_existing:
+        description: Leave whatever else already lies at O(links[].path), such as a file that somebody else put there later.
+        type: bool
+        default: false
   blocks:
     description: Managed blocks in files that belong to others, such as C(/etc/hosts).
     type: list
@@ -279,7 +283,11 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "links": {
         "type": "list",
         "elements": "dict",
-        "options": {"path": {"type": "path", "required": True}, "target": {"type": "str", "required": True}},
+        "options": {
+            "path": {"type": "path", "required": True},
+            "target": {"type": "str", "required": True},
+            "keep_existing": {"type": "bool", "default": False},
+        },
     },
     "blocks": {
         "type": "list",
