@@ -117,7 +117,8 @@ class Heartbeat:
             return ""
         elapsed = now - self.began
         self.due = now + min(LONGEST_PAUSE, max(self.first, elapsed / 3))
-        waiting = f", waiting for {listed(list(self.hosts))}" if self.hosts else ""
+        far = [host for host in self.hosts if host != "localhost"]
+        waiting = f", waiting for {listed(far)}" if far else ""
         return f"  … still: {self.task} ({duration(elapsed)}{waiting})" + (f": {quote}" if quote else "")
 
 
