@@ -1,0 +1,613 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads what hosts and the API say about a cluster, and compares it with the plan.
+
+This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, standard library only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+from urllib.parse import urlsplit
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings
+
+PROBE_LABEL = "multinic-probe"
+PROBE_PEERS = 16  # pods that each pod pings at most: all pairs of up to 17 nodes, a ring of neighbours beyond
+RESTARTS_OF_INTEREST = ("etcd-", "kube-apiserver-")
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def hex_address(text: str) -> str:
+    """An address as /proc/net/ip_vs writes it: hexadecimal IPv4, or IPv6 in brackets."""
+    if text.startswith("["):
+        return str(ipaddress.ip_address(text.strip("[]")))
+    return str(ipaddress.ip_address(int(text, 16)))
+
+
+def hex_endpoint(text: str) -> tuple[str, int]:
+    address, _, port = text.rpartition(":")
+    return hex_address(address), int(port, 16)
+
+
+def parse_ip_vs(text: str) -> list[dict[str, Any]]:
+    """The virtual servers of /proc/net/ip_vs with their real servers."""
+    servers: list[dict[str, Any]] = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 3 and words[0] in {"TCP", "UDP", "SCTP"}:
+            address, port = hex_endpoint(words[1])
+            servers.append(
+                {"protocol": words[0], "address": address, "port": port, "scheduler": words[2], "real_servers": []}
+            )
+        elif len(words) >= 6 and words[0] == "->" and servers and re.fullmatch(r".*:[0-9A-F]{4}", words[1]):
+            address, port = hex_endpoint(words[1])
+            real = {"address": address, "port": port, "method": words[2], "weight": int(words[3])}
+            servers[-1]["real_servers"].append({**real, "active": int(words[4]), "inactive": int(words[5])})
+    return servers
+
+
+def parse_ip_vs_conn(text: str) -> list[dict[str, Any]]:
+    """The connections of /proc/net/ip_vs_conn: from where, to which virtual server, sent to which real server."""
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 8 or words[0] not in {"TCP", "UDP", "SCTP"}:
+            continue
+        ends = [(hex_address(words[n]), int(words[n + 1], 16)) for n in (1, 3, 5)]
+        found.append({"source": ends[0], "virtual": ends[1], "real": ends[2], "state": words[7]})
+    return found
+
+
+def flags_of(text: str) -> dict[str, str]:
+    """The flags of a static pod's manifest, or of a command line with one argument a line."""
+    return dict(re.findall(r"^\s*(?:- )?[\"']?--([a-z0-9-]+)=([^\s\"']*)", text, re.MULTILINE))
+
+
+def server_of_kubeconfig(text: str) -> str:
+    found = re.search(r"^\s*server:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def node_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What matters of a node of the API."""
+    status, metadata, spec = item.get("status") or {}, item["metadata"], item.get("spec") or {}
+    ready: Mapping[str, Any] = next(
+        (cond for cond in status.get("conditions") or () if cond.get("type") == "Ready"), {}
+    )
+    addresses = [entry["address"] for entry in status.get("addresses") or () if entry.get("type") == "InternalIP"]
+    labels = metadata.get("labels") or {}
+    prefix = "node-role.kubernetes.io/"
+    return {
+        "name": metadata["name"],
+        "ready": ready.get("status") == "True",
+        "reason": ""
+        if ready.get("status") == "True"
+        else str(ready.get("message") or ready.get("reason") or "unknown"),
+        "internal_ips": addresses,
+        "roles": sorted(label[len(prefix) :] for label in labels if label.startswith(prefix)),
+        "version": (status.get("nodeInfo") or {}).get("kubeletVersion", ""),
+        "pod_cidr": spec.get("podCIDR", ""),
+        "schedulable": not spec.get("unschedulable"),
+    }
+
+
+def pod_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What matters of a pod of the API."""
+    metadata, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
+    containers = status.get("containerStatuses") or ()
+    ready: Mapping[str, Any] = next(
+        (cond for cond in status.get("conditions") or () if cond.get("type") == "Ready"), {}
+    )
+    waiting = [(entry.get("state") or {}).get("waiting") or {} for entry in containers]
+    reasons = [str(entry.get("message") or entry.get("reason")) for entry in waiting if entry.get("reason")]
+    return {
+        "name": metadata["name"],
+        "uid": metadata.get("uid", ""),
+        "labels": dict(metadata.get("labels") or {}),
+        "node": spec.get("nodeName", ""),
+        "address": status.get("podIP", ""),
+        "phase": status.get("phase", ""),
+        "ready": ready.get("status") == "True",
+        "restarts": sum(int(entry.get("restartCount", 0)) for entry in containers),
+        "reason": "; ".join(reasons) or str(status.get("message") or ""),
+    }
+
+
+def is_probe(pod: Mapping[str, Any]) -> bool:
+    return bool(pod["labels"].get("app") == PROBE_LABEL)
+
+
+def is_dns(pod: Mapping[str, Any]) -> bool:
+    return bool(pod["labels"].get("k8s-app") == "kube-dns")
+
+
+def peers_of(me: str, pods: Sequence[Mapping[str, Any]], most: int = PROBE_PEERS) -> list[dict[str, Any]]:
+    """The pods of other nodes that the pod of this node pings: all, or the next ones in a ring of the nodes' names."""
+    ring = sorted((dict(pod) for pod in pods), key=lambda pod: str(pod["node"]))
+    after = [pod for pod in ring if pod["node"] > me]
+    before = [pod for pod in ring if pod["node"] < me]
+    return (after + before)[:most]
+
+
+def missing_real_servers(virtual: Optional[Mapping[str, Any]], expected: Iterable[str]) -> list[str]:
+    """The addresses that should get connections and do not."""
+    having = {real["address"] for real in (virtual or {}).get("real_servers", ()) if real["weight"] > 0}
+    return [address for address in expected if address not in having]
+
+
+def dns_addresses(answer: bytes) -> list[str]:
+    """The IPv4 addresses in a DNS answer to one question."""
+    count = int.from_bytes(answer[6:8], "big")
+    position = _after_name(answer, 12) + 4
+    found = []
+    for _record in range(count):
+        position = _after_name(answer, position)
+        kind, length = int.from_bytes(answer[position : position + 2], "big"), answer[position + 8 : position + 10]
+        size = int.from_bytes(length, "big")
+        if kind == 1 and size == 4:
+            found.append(str(ipaddress.ip_address(answer[position + 10 : position + 14])))
+        position += 10 + size
+    return found
+
+
+def _after_name(message: bytes, position: int) -> int:
+    """Where a DNS name ends: after its empty label, or after its two-byte pointer."""
+    while position < len(message) and message[position]:
+        if message[position] >= 0xC0:
+            return position + 2
+        position += message[position] + 1
+    return position + 1
+
+
+# --- comparing --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Verdict:
+    """What the comparison found, and what the summary shows."""
+
+    findings: list[Finding] = field(default_factory=list)
+    rows: list[dict[str, str]] = field(default_factory=list)
+    tested: list[str] = field(default_factory=list)
+    untested: list[str] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+
+class _Comparison:
+    def __init__(
+        self, plan: Mapping[str, Any], cluster: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self.plan = plan
+        self.hosts = hosts
+        self.found = Findings()
+        self.tested: list[str] = []
+        self.untested: list[str] = []
+        self.nodes = {node["name"]: node for node in cluster.get("nodes") or ()}
+        self.pods = list(cluster.get("pods") or ())
+        self.cluster_error = str(cluster.get("error") or "")
+        self.first = str(plan["first_control_plane"])
+        self.vip = str(plan["apiserver"]["vip"])
+        self.real_servers = [str(address) for address in plan["apiserver"]["real_servers"]]
+
+    def run(self) -> Verdict:
+        self.compare_nodes()
+        for name, status in self.hosts.items():
+            planned = self.plan["hosts"].get(name)
+            if planned is None:
+                continue
+            self.compare_kubelet(name, planned, status)
+            self.compare_balancer(name, planned, status)
+            self.compare_api(name, planned, status)
+            if planned["role"] == "control_plane":
+                self.compare_static_pods(name, planned, status)
+        self.compare_etcd()
+        self.compare_restarts()
+        self.compare_pod_network()
+        self.compare_dns()
+        return Verdict(self.found.items, [self.row(name) for name in self.plan["hosts"]], self.tested, self.untested)
+
+    # -- the API's view --
+
+    def compare_nodes(self) -> None:
+        if self.cluster_error:
+            self.found.error(
+                self.first,
+                "",
+                f"kubectl: {self.cluster_error}",
+                "The cluster's nodes could not be listed.",
+                "See journalctl -u kubelet and the containers of kube-apiserver and etcd on this host (crictl ps -a).",
+            )
+            return
+        ready = 0
+        for name, planned in self.plan["hosts"].items():
+            node = self.nodes.get(planned["node_name"])
+            if node is None:
+                self.found.error(
+                    name,
+                    "",
+                    f"no node {planned['node_name']} in the cluster (nodes: {', '.join(sorted(self.nodes)) or 'none'})",
+                    "The host has not joined.",
+                    "Run cluster.yml again; it goes on where it stopped. kubelet's reasons: journalctl -u kubelet.",
+                )
+                continue
+            if node["internal_ips"] != [planned["address"]]:
+                self.found.error(
+                    name,
+                    "cluster_network",
+                    f"INTERNAL-IP {', '.join(node['internal_ips']) or 'none'}, planned {planned['address']}",
+                    "kubelet registered another address than the plan's, and everything that asks the API follows it.",
+                    "See --node-ip in /proc/$(pgrep -x kubelet)/cmdline, then run cluster.yml again.",
+                )
+            if not node["ready"]:
+                self.not_ready(name, node)
+            ready += node["ready"]
+        self.tested.append(f"{ready} of {len(self.plan['hosts'])} nodes are Ready, with the INTERNAL-IPs planned")
+
+    def not_ready(self, name: str, node: Mapping[str, Any]) -> None:
+        if self.plan["cni"]["name"] == "none" and "network" in node["reason"].lower():
+            self.found.info(
+                name,
+                "cni",
+                f"not Ready: {node['reason']}",
+                "cni is none, and no pod network is installed yet.",
+                f"Install one; its pod CIDR has to be {self.plan['pod_cidr']}.",
+            )
+            return
+        self.found.error(
+            name,
+            "",
+            f"not Ready: {node['reason']}",
+            "The node runs no pods until it is Ready.",
+            "See journalctl -u kubelet -u containerd on the host.",
+        )
+
+    def compare_restarts(self) -> None:
+        for pod in self.pods:
+            if pod["restarts"] and pod["name"].startswith(RESTARTS_OF_INTEREST):
+                self.found.info(
+                    pod["node"],
+                    "",
+                    f"{pod['name']} has been restarted {pod['restarts']} times",
+                    "A restart is no fault after a reboot; otherwise its log tells why.",
+                    f"kubectl -n kube-system logs --previous {pod['name']}",
+                )
+
+    # -- each host's view --
+
+    def compare_kubelet(self, name: str, planned: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        kubelet = status.get("kubelet") or {}
+        if not kubelet.get("running"):
+            self.found.error(
+                name,
+                "",
+                "kubelet is not running",
+                "Without it the host runs no pods.",
+                "See systemctl status kubelet and journalctl -u kubelet.",
+            )
+        elif kubelet.get("node_ip") != planned["address"]:
+            self.found.error(
+                name,
+                "cluster_network",
+                f"kubelet runs with --node-ip={kubelet.get('node_ip') or '(not set)'}, planned {planned['address']}",
+                "Without the planned address kubelet takes one by host name or default route.",
+                "Run cluster.yml again; it writes the flag and restarts kubelet.",
+            )
+        wanted = f"https://{self.plan['apiserver']['endpoint']}"
+        if kubelet.get("running") and kubelet.get("server") != wanted:
+            self.found.error(
+                name,
+                "apiserver_name",
+                f"kubelet talks to {kubelet.get('server') or 'nobody'}, planned {wanted}",
+                "A kubelet that knows one API server only is lost with it.",
+                "Set server: in /etc/kubernetes/kubelet.conf to the planned one and restart kubelet.",
+            )
+
+    def compare_balancer(self, name: str, planned: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        route = status.get("route") or {}
+        source = planned["vip_route"]["source"]
+        if (route.get("type"), route.get("source")) != ("local", source):
+            told = f"{route.get('type') or 'no'} route, dev {route.get('dev')}, source {route.get('source')}"
+            self.found.error(
+                name,
+                "apiserver_vip",
+                f"the way to {self.vip}: {told if route else 'none'}; planned: local route with source {source}",
+                "The source of connections to the API server is not the cluster address, and on strict networks they fail.",
+                "systemctl restart multinic-vip-route",
+            )
+        virtual = status.get("virtual_server")
+        if virtual is None:
+            self.found.error(
+                name,
+                "apiserver_vip",
+                f"IPVS has no virtual server {self.vip}:{self.plan['apiserver']['port']}",
+                "This host does not reach the API server through the VIP.",
+                "systemctl restart multinic-apiserver-balancer; see journalctl -u multinic-apiserver-balancer.",
+            )
+            return
+        missing = missing_real_servers(virtual, self.real_servers)
+        if missing:
+            self.found.error(
+                name,
+                "",
+                f"no connections are sent to {', '.join(missing)}",
+                "The balancer's checks of these control planes fail.",
+                "See journalctl -u multinic-apiserver-balancer here, and kube-apiserver there.",
+            )
+        strangers = [r["address"] for r in virtual["real_servers"] if r["address"] not in self.real_servers]
+        if strangers:
+            self.found.error(
+                name,
+                "",
+                f"connections are also sent to {', '.join(strangers)}",
+                "These are no planned control planes.",
+                "Run cluster.yml without --limit, so that all hosts learn the present control planes.",
+            )
+
+    def compare_api(self, name: str, planned: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        api = status.get("api") or {}
+        if not api.get("ok"):
+            self.found.error(
+                name,
+                "apiserver_vip",
+                f"GET /readyz through {self.vip}: {api.get('error') or 'not asked'}",
+                "The host does not reach the API server as its kubelet does.",
+                "The lines above on the route and the virtual server say where it ends.",
+            )
+        elif api.get("source") != planned["address"]:
+            self.found.error(
+                name,
+                "apiserver_vip",
+                f"the API server was reached from {api.get('source')}, planned {planned['address']}",
+                "Traffic to the API server does not run on the cluster network.",
+                "systemctl restart multinic-vip-route",
+            )
+        if self.vip not in (api.get("resolved") or ()):
+            self.found.error(
+                name,
+                "apiserver_name",
+                f"{self.plan['apiserver']['name']} is {', '.join(api.get('resolved') or ()) or 'unknown'} here, "
+                f"planned {self.vip}",
+                "kubelet and kubectl use the name.",
+                "See the block of multinic in /etc/hosts; another line or a DNS server may say otherwise.",
+            )
+
+    def compare_static_pods(self, name: str, planned: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        flags = status.get("static_pods") or {}
+        wanted = {
+            ("kube-apiserver", "advertise-address"): planned["address"],
+            ("etcd", "initial-advertise-peer-urls"): f"https://{literal(planned['address'])}:2380",
+            ("etcd", "advertise-client-urls"): f"https://{literal(planned['address'])}:2379",
+        }
+        for (pod, flag), value in wanted.items():
+            having = (flags.get(pod) or {}).get(flag)
+            if having != value:
+                self.found.error(
+                    name,
+                    "cluster_network",
+                    f"{pod} has --{flag}={having if having is not None else '(not set)'}, planned {value}",
+                    "Other members follow what it advertises.",
+                    f"See /etc/kubernetes/manifests/{pod}.yaml.",
+                )
+
+    # -- etcd --
+
+    def compare_etcd(self) -> None:
+        masters = {name: self.plan["hosts"][name] for name in self.plan["control_plane"]}
+        seen = {name: self.hosts[name].get("etcd") or {} for name in masters if name in self.hosts}
+        healthy = 0
+        for name, etcd in seen.items():
+            if etcd.get("healthy"):
+                healthy += 1
+                continue
+            self.found.error(
+                name,
+                "",
+                f"etcd is not healthy: {etcd.get('error') or 'no answer'}",
+                "Without it this control plane serves nothing, and each further loss may stop the cluster.",
+                "See crictl logs of the etcd container on this host.",
+            )
+        lists = [etcd["members"] for etcd in seen.values() if etcd.get("members")]
+        if lists:
+            self.compare_members(lists[0], masters)
+        if seen:
+            self.tested.append(f"{healthy} of {len(masters)} etcd members are healthy, peers on the cluster network")
+
+    def compare_members(self, members: Sequence[Mapping[str, Any]], masters: Mapping[str, Mapping[str, Any]]) -> None:
+        having = {str(urlsplit(url).hostname) for member in members for url in member["peer_urls"]}
+        wanted = {str(planned["address"]) for planned in masters.values()}
+        for address in sorted(wanted - having):
+            self.found.error(
+                next(name for name, planned in masters.items() if planned["address"] == address),
+                "cluster_network",
+                f"no etcd member has the peer address {address} (members: {', '.join(sorted(having))})",
+                "This control plane's data is not replicated on the planned address.",
+                "Compare etcd's member list with the plan before you restart anything.",
+            )
+        for address in sorted(having - wanted):
+            self.found.error(
+                "",
+                "kube_control_plane",
+                f"etcd has a member at {address} that is no planned control plane",
+                "A member that is gone counts against the majority.",
+                "Add the host to kube_control_plane, or remove the member.",
+            )
+
+    # -- pods --
+
+    def compare_pod_network(self) -> None:
+        if self.plan["cni"]["name"] == "none":
+            self.untested.append("pods reaching each other: cni is none")
+            return
+        answered, sent = 0, 0
+        for name, status in self.hosts.items():
+            probe = status.get("pod_network") or {}
+            if probe.get("skipped"):
+                self.untested.append(f"pods reaching each other from {name}: {probe['skipped']}")
+            for peer in probe.get("peers") or ():
+                sent += 1
+                answered += bool(peer["answered"] and peer["full_size"])
+                if not (peer["answered"] and peer["full_size"]):
+                    what = "no answer" if not peer["answered"] else f"no answer to packets of {probe['mtu']} bytes"
+                    self.found.error(
+                        name,
+                        "cni",
+                        f"a pod here pings a pod on {peer['node']} ({peer['address']}): {what}",
+                        "Pods on different nodes do not reach each other.",
+                        "See the routes to the pod CIDRs (ip route), FORWARD rules and the MTU of both hosts.",
+                    )
+        if sent:
+            self.tested.append(
+                f"{answered} of {sent} pings between pods on different nodes came back, at the pods' full MTU"
+            )
+        elif len(self.hosts) > 1 and not self.untested:
+            self.untested.append("pods reaching each other: no probe pods ran")
+
+    def compare_dns(self) -> None:
+        if not any(is_dns(pod) for pod in self.pods):
+            self.untested.append("cluster DNS: no CoreDNS runs (the bundle holds none)")
+            return
+        answered, asked = 0, 0
+        for name, status in self.hosts.items():
+            dns = status.get("dns") or {}
+            if not dns or dns.get("skipped"):
+                continue
+            asked += 1
+            answered += bool(dns.get("answers"))
+            if not dns.get("answers"):
+                self.found.error(
+                    name,
+                    "",
+                    f"{dns.get('question')} asked of {self.plan['dns_address']} by a pod here: {dns.get('error')}",
+                    "Pods of this node resolve no names.",
+                    "See kubectl -n kube-system get pods -l k8s-app=kube-dns and kube-proxy's log.",
+                )
+        if asked:
+            self.tested.append(f"cluster DNS answers pods on {answered} of {asked} nodes")
+        else:
+            self.untested.append("cluster DNS: no pod could ask")
+
+    # -- the summary --
+
+    def row(self, name: str) -> dict[str, str]:
+        planned, status = self.plan["hosts"][name], self.hosts.get(name) or {}
+        node = self.nodes.get(planned["node_name"]) or {}
+        flags = status.get("static_pods") or {}
+        peer = urlsplit((flags.get("etcd") or {}).get("initial-advertise-peer-urls", "")).hostname
+        reals = (status.get("virtual_server") or {}).get("real_servers") or ()
+        role = "control plane" if planned["role"] == "control_plane" else "worker"
+        return {
+            "host": name,
+            "node": str(planned["node_name"]),
+            "ready": {True: "yes", False: "NO"}.get(node.get("ready"), "?"),  # type: ignore[arg-type]
+            "role": role + (", worker" if planned["role"] == "control_plane" and planned.get("schedulable") else ""),
+            "version": str(node.get("version", "")),
+            "internal_ip": ", ".join(node.get("internal_ips") or ()),
+            "kubelet": str((status.get("kubelet") or {}).get("node_ip") or ""),
+            "apiserver": str((flags.get("kube-apiserver") or {}).get("advertise-address") or ""),
+            "etcd": str(peer or ""),
+            "api_from": str((status.get("api") or {}).get("source") or ""),
+            "real_servers": " ".join(str(real["address"]) for real in reals if real["weight"] > 0),
+        }
+
+
+def literal(address: str) -> str:
+    """An address as it stands in a URL."""
+    return f"[{address}]" if ":" in address else address
+
+
+def compare(plan: Mapping[str, Any], cluster: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> Verdict:
+    """Everything that was seen against the plan; all differences at once."""
+    return _Comparison(plan, cluster, hosts).run()
+
+
+# --- telling ----------------------------------------------------------------------------------------------------------
+
+
+def ssh_command(variables: Mapping[str, Any], name: str) -> str:
+    """How a person gets into a host, by its connection variables."""
+    host = str(variables.get("ansible_host") or variables.get("ansible_ssh_host") or name)
+    user = variables.get("ansible_user") or variables.get("ansible_ssh_user")
+    words = ["ssh"]
+    key = variables.get("ansible_ssh_private_key_file") or variables.get("ansible_private_key_file")
+    port = variables.get("ansible_port") or variables.get("ansible_ssh_port")
+    if key:
+        words += ["-i", shlex.quote(str(key))]
+    if port and str(port) != "22":
+        words += ["-p", str(port)]
+    words += [
+        str(variables[key]).strip()
+        for key in ("ansible_ssh_common_args", "ansible_ssh_extra_args")
+        if variables.get(key)
+    ]
+    words.append(f"{user}@{host}" if user else host)
+    return " ".join(words)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest cell."""
+    lines = [list(head), *([str(cell) or "-" for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+
+
+def summary(plan: Mapping[str, Any], verdict: Verdict, access: str) -> str:
+    """What a person wants to see at the end of a run."""
+    apiserver = plan["apiserver"]
+    lines = [
+        f"Kubernetes {plan['kubernetes_version']}: {len(plan['control_plane'])} control planes, "
+        f"{len(plan['hosts']) - len(plan['control_plane'])} further workers, cni {plan['cni']['name']}",
+        f"API server: https://{apiserver['endpoint']} = VIP {apiserver['vip']}, balanced on each host by IPVS",
+        "",
+        *table(
+            ("NODE", "READY", "ROLE", "KUBELET", "APISERVER", "ETCD PEER", "API FROM", "IPVS REAL SERVERS"),
+            [
+                tuple(row[k] for k in ("node", "ready", "role", "kubelet", "apiserver", "etcd", "api_from"))
+                + (short(row["real_servers"].split()),)
+                for row in verdict.rows
+            ],
+        ),
+        "",
+    ]
+    lines += [f"seen      {sentence}" for sentence in verdict.tested]
+    lines += [f"not seen  {sentence}" for sentence in verdict.untested]
+    lines += [
+        "",
+        "Get in:",
+        f"  {access}",
+        "Then, as root there:",
+        "  export KUBECONFIG=/etc/kubernetes/admin.conf",
+        "  kubectl get nodes -o wide",
+        "  kubectl get pods -A -o wide",
+    ]
+    return "\n".join(lines)
+
+
+def short(addresses: Sequence[str]) -> str:
+    """Addresses of one /24 as 192.168.253.128 .129 .130; others in full."""
+    try:
+        ordered = sorted(addresses, key=ipaddress.ip_address)
+    except (ValueError, TypeError):
+        return " ".join(addresses)
+    told: list[str] = []
+    for number, address in enumerate(ordered):
+        head, _, tail = address.rpartition(".")
+        same = number > 0 and head and ordered[number - 1].rpartition(".")[0] == head
+        told.append(f".{tail}" if same else address)
+    return " ".join(told)
+
+
+def nothing_yet(plan: Mapping[str, Any]) -> str:
+    """What is told where no host is a member of a cluster."""
+    return textwrap.fill(f"There is no cluster on {', '.join(plan['hosts'])} yet, so there is nothing to verify.", 110)
