@@ -139,6 +139,16 @@ def with_init_secrets(documents: Sequence[Document], token: str, ttl: str, certi
     ]
 
 
+def with_image_repository(documents: Sequence[Document], repository: str) -> list[Document]:
+    """The documents with the repository the bundle's images are named after, where the user chose none."""
+    return [
+        {"imageRepository": repository, **document}
+        if repository and document["kind"] == "ClusterConfiguration"
+        else dict(document)
+        for document in documents
+    ]
+
+
 def with_join_secrets(
     documents: Sequence[Document], token: str, certificate_key: str, kubeconfig_path: str
 ) -> list[Document]:

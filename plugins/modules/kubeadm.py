@@ -36,10 +36,11 @@ options:
     description:
       - V(init) creates the cluster.
       - V(join) joins a control plane or a worker, as O(configuration) says.
+      - V(await) waits for the join that an earlier task began with O(wait=false), and brings it to its end.
       - V(credentials) returns what joining hosts need. Those that are still good are returned again; new ones are
         made, and the certificates uploaded anew, only when they have expired. Give the task C(no_log).
     type: str
-    choices: [init, join, credentials]
+    choices: [init, join, await, credentials]
     required: true
   configuration:
     description:
@@ -78,6 +79,17 @@ options:
     default: /var/lib/multinic/patches
   for_control_plane:
     description: Whether O(operation=credentials) must hold good for joining control planes too.
+    type: bool
+    default: true
+  bundle_manifest:
+    description:
+      - The manifest of the bundle on the host. It names the repository of the images where O(configuration) does not.
+    type: path
+    default: /var/lib/multinic/bundle/current/manifest.json
+  wait:
+    description:
+      - V(false) returns as soon as the join runs. A task with O(operation=await) must follow. So control planes and
+        workers join at the same time though they are different tasks.
     type: bool
     default: true
   timeout:
@@ -123,13 +135,13 @@ role:
   type: str
   sample: control_plane
 decision:
-  description: What was done, one of unchanged, run, adopt, finish, reset.
-  returned: O(operation) is V(init) or V(join)
+  description: What was done, one of unchanged, run, adopt, finish, reset. Reset means that it ran again after that.
+  returned: O(operation) is not V(credentials)
   type: str
   sample: run
 reason:
   description: Why that was done.
-  returned: O(operation) is V(init) or V(join)
+  returned: O(operation) is not V(credentials)
   type: str
   sample: the host is no member of any cluster
 seconds:
@@ -173,6 +185,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm impor
     check,
     discovery_kubeconfig,
     render,
+    with_image_repository,
     with_init_secrets,
     with_join_secrets,
 )
@@ -237,11 +250,14 @@ class Kubeadm:
             self.version: Version = parse_supported(self.params["kubernetes_version"])
         except VersionError as error:
             raise KubeadmError(str(error)) from error
-        self.documents: list[dict[str, Any]] = self.params["configuration"]
+        self.documents: list[dict[str, Any]] = with_image_repository(
+            self.params["configuration"], self.bundle_repository()
+        )
         problems = check(self.documents, self.version)
         if problems:
             raise KubeadmError("kubeadm's configuration is not valid: " + "; ".join(str(item) for item in problems))
-        kind = "JoinConfiguration" if self.params["operation"] == "join" else "InitConfiguration"
+        operation: str = self.params["operation"]
+        kind = "JoinConfiguration" if operation in ("join", "await") else "InitConfiguration"
         own = [document for document in self.documents if document["kind"] == kind]
         if len(own) != 1:
             raise KubeadmError(f"configuration: exactly one {kind} is needed for this operation, found {len(own)}")
@@ -249,7 +265,7 @@ class Kubeadm:
         registration = self.own["nodeRegistration"]
         self.cri_socket: str = registration["criSocket"]
         self.wanted = Wanted(
-            operation=self.params["operation"],
+            operation="join" if operation == "await" else operation,
             node_name=registration["name"],
             role="worker" if kind == "JoinConfiguration" and "controlPlane" not in self.own else "control_plane",
             kubernetes_version=str(self.version),
@@ -271,6 +287,15 @@ class Kubeadm:
         if decision.action == UNCHANGED:
             result["changed"] = self.enable_kubelet()
             return result
+        if self.params["operation"] == "await" and decision.action in (RUN, RESET) and not self.check_mode:
+            raise KubeadmError(
+                failure_message(
+                    f"kubeadm join did not make this host a member: it ended with code {self.exit_code()} "
+                    f"(all of it: {LOG})",
+                    self.log(),
+                    self.journal(),
+                )
+            )
         result["changed"] = True
         result["diff"] = self.diff()
         if not self.check_mode:
@@ -283,13 +308,14 @@ class Kubeadm:
         self.need_credentials(decision)
         if decision.action == RESET:
             self.reset()
-        if decision.action in (RUN, RESET):
-            self.run_kubeadm()
+        if decision.action in (RUN, RESET) and not self.run_kubeadm():
+            return 0.0
         if decision.action == FINISH:
             self.finish()
         if decision.action == ADOPT:
             self.enable_kubelet()
-            self.annotate()
+            if self.exit_code() != 0:
+                self.annotate()
         self.write(MARKER, json.dumps(self.wanted.marker(), indent=2, sort_keys=True) + "\n", 0o644)
         for path in (ATTEMPT, EXIT_CODE):
             path.unlink(missing_ok=True)
@@ -338,13 +364,13 @@ class Kubeadm:
         text = kubelet_conf.read_text() if kubelet_conf.exists() else ""
         asked: dict[str, Any] = {}
         marker = self.read_json(MARKER)
-        if text and marker is None:
+        exit_code = self.exit_code()
+        if text and marker is None and exit_code != 0:
             asked = self.ask_cluster(manifests)
-        exit_code = EXIT_CODE.read_text().strip() if EXIT_CODE.exists() else ""
         return Observed(
             marker=marker,
             attempt=self.read_json(ATTEMPT),
-            exit_code=int(exit_code) if exit_code.isdigit() else None,
+            exit_code=exit_code,
             kubelet_conf=bool(text),
             admin_conf=(KUBERNETES / "admin.conf").exists(),
             manifests=manifests,
@@ -432,7 +458,7 @@ class Kubeadm:
                         f"kubeadm of an earlier run is still at work after {self.params['lock_timeout']} s; "
                         f"see {LOG} on the host, and run this again when it has ended"
                     ) from None
-                time.sleep(0.5)
+                time.sleep(0.2)
 
     def need_credentials(self, decision: Decision) -> None:
         """A join needs a token; say so before anything is touched."""
@@ -446,8 +472,8 @@ class Kubeadm:
                 "Limit the run to the joining host and a control plane, not to the joining host alone"
             )
 
-    def run_kubeadm(self) -> None:
-        """Run init or join to its end."""
+    def run_kubeadm(self) -> bool:
+        """Run init or join; false when it was only begun."""
         operation = self.wanted.operation
         self.keep_pki()
         attempt = {"operation": operation, "node_name": self.wanted.node_name, "role": self.wanted.role}
@@ -465,22 +491,25 @@ class Kubeadm:
             self.warnings.append("crictl is not installed, so kubeadm's preflight checks are left out")
             arguments += ["--skip-phases", "preflight"]
         self.enable_kubelet()
-        code = self.detached(arguments)
+        process = self.detached(arguments)
+        if not self.params["wait"]:
+            return False
+        code = self.wait_for(process)
         if code == 0:
-            return
+            return True
         if operation == "join" and self.wanted.role == "control_plane":
             seen = self.observe()
             if decide(self.wanted, seen).action in (FINISH, ADOPT):
                 self.finish()
-                return
+                return True
         raise KubeadmError(
             failure_message(
                 f"kubeadm {operation} failed with code {code} (all of it: {LOG})", self.log(), self.journal()
             )
         )
 
-    def detached(self, arguments: list[str]) -> int:
-        """Run a command in a session of its own that holds the lock, and wait for it."""
+    def detached(self, arguments: list[str]) -> subprocess.Popen[bytes]:
+        """Run a command in a session of its own that holds the lock."""
         environment = {
             "PATH": PATH,
             "HOME": "/root",
@@ -490,7 +519,7 @@ class Kubeadm:
         }
         log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         with os.fdopen(log, "w") as output:
-            process = subprocess.Popen(  # the supervisor outlives this module where it must
+            return subprocess.Popen(  # the supervisor outlives this module where it must
                 ["/bin/sh", "-c", SUPERVISOR, "multinic-kubeadm", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -500,6 +529,9 @@ class Kubeadm:
                 start_new_session=True,
                 pass_fds=[self.lock_file] if self.lock_file is not None else [],
             )
+
+    def wait_for(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for a detached command, but not for ever."""
         try:
             return process.wait(timeout=self.params["timeout"])
         except subprocess.TimeoutExpired:
@@ -535,10 +567,8 @@ class Kubeadm:
                 restarted = True
             time.sleep(1)
         for phase in finishing_phases(self.version):
-            configuration = self.write_configuration()
-            code = self.detached(
-                [self.program("kubeadm"), "join", "phase", *phase.split(), "--config", str(configuration)]
-            )
+            arguments = [self.program("kubeadm"), "join", "phase", *phase.split()]
+            code = self.wait_for(self.detached([*arguments, "--config", str(self.write_configuration())]))
             if code != 0:
                 raise KubeadmError(
                     failure_message(f"kubeadm join phase {phase} failed with code {code}", self.log(), self.journal())
@@ -753,6 +783,16 @@ class Kubeadm:
         except subprocess.TimeoutExpired:
             return 1, "kubectl got no answer within 60 s"
 
+    def exit_code(self) -> int | None:
+        """With what kubeadm of the last attempt ended, if it has."""
+        text = EXIT_CODE.read_text().strip() if EXIT_CODE.exists() else ""
+        return int(text) if text.isdigit() else None
+
+    def bundle_repository(self) -> str:
+        """The repository after which the bundle's images are named, or ""."""
+        manifest = self.read_json(Path(self.params["bundle_manifest"])) or {}
+        return str(manifest.get("image_repository") or "")
+
     def log(self) -> str:
         """What kubeadm said."""
         return LOG.read_text(errors="replace") if LOG.exists() else ""
@@ -811,7 +851,7 @@ def new_token() -> str:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "operation": {"type": "str", "choices": ["init", "join", "credentials"], "required": True},
+            "operation": {"type": "str", "choices": ["init", "join", "await", "credentials"], "required": True},
             "configuration": {"type": "list", "elements": "dict", "required": True},
             "kubernetes_version": {"type": "str", "required": True},
             "endpoint": {"type": "str", "required": True},
@@ -821,6 +861,8 @@ def main() -> None:
             "patches": {"type": "dict", "default": {}},
             "patches_directory": {"type": "path", "default": "/var/lib/multinic/patches"},
             "for_control_plane": {"type": "bool", "default": True},
+            "bundle_manifest": {"type": "path", "default": "/var/lib/multinic/bundle/current/manifest.json"},
+            "wait": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 900},
             "lock_timeout": {"type": "int", "default": 600},
         },
