@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 from urllib.parse import urlsplit
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings
+from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, render
 
 PROBE_LABEL = "multinic-probe"
 PROBE_PEERS = 16  # pods that each pod pings at most: all pairs of up to 17 nodes, a ring of neighbours beyond
@@ -138,6 +138,29 @@ def peers_of(me: str, pods: Sequence[Mapping[str, Any]], most: int = PROBE_PEERS
     return (after + before)[:most]
 
 
+def probe_daemonset(image: str) -> dict[str, Any]:
+    """One pause container on each node, whatever its taints; gone as soon as it is told to."""
+    labels = {"app": PROBE_LABEL}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": PROBE_LABEL, "namespace": "kube-system", "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "terminationGracePeriodSeconds": 0,
+                    "tolerations": [{"operator": "Exists"}],
+                    "containers": [{"name": "pause", "image": image, "imagePullPolicy": "IfNotPresent"}],
+                },
+            },
+        },
+    }
+
+
 def missing_real_servers(virtual: Optional[Mapping[str, Any]], expected: Iterable[str]) -> list[str]:
     """The addresses that should get connections and do not."""
     having = {real["address"] for real in (virtual or {}).get("real_servers", ()) if real["weight"] > 0}
@@ -187,9 +210,14 @@ class Verdict:
 
 class _Comparison:
     def __init__(
-        self, plan: Mapping[str, Any], cluster: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]
+        self,
+        plan: Mapping[str, Any],
+        cluster: Mapping[str, Any],
+        hosts: Mapping[str, Mapping[str, Any]],
+        trouble: Sequence[str],
     ) -> None:
         self.plan = plan
+        self.trouble = trouble
         self.hosts = hosts
         self.found = Findings()
         self.tested: list[str] = []
@@ -450,6 +478,7 @@ class _Comparison:
         if self.plan["cni"]["name"] == "none":
             self.untested.append("pods reaching each other: cni is none")
             return
+        self.untested += [f"pods of a node: {sentence}" for sentence in self.trouble]
         answered, sent = 0, 0
         for name, status in self.hosts.items():
             probe = status.get("pod_network") or {}
@@ -527,9 +556,14 @@ def literal(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def compare(plan: Mapping[str, Any], cluster: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> Verdict:
+def compare(
+    plan: Mapping[str, Any],
+    cluster: Mapping[str, Any],
+    hosts: Mapping[str, Mapping[str, Any]],
+    trouble: Sequence[str] = (),
+) -> Verdict:
     """Everything that was seen against the plan; all differences at once."""
-    return _Comparison(plan, cluster, hosts).run()
+    return _Comparison(plan, cluster, hosts, trouble).run()
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------
@@ -606,6 +640,11 @@ def short(addresses: Sequence[str]) -> str:
         same = number > 0 and head and ordered[number - 1].rpartition(".")[0] == head
         told.append(f".{tail}" if same else address)
     return " ".join(told)
+
+
+def told(findings: Sequence[Finding]) -> str:
+    """The findings below their headings, as the preflight tells its own; empty when there is none."""
+    return render(findings, {"error": "NOT AS PLANNED"}) if findings else ""
 
 
 def nothing_yet(plan: Mapping[str, Any]) -> str:

@@ -1,0 +1,180 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: probe_pods
+short_description: Starts or removes one tiny pod a node, so that the pod network can be tried for real
+version_added: "1.0.0"
+author:
+  - multinic.kubernetes contributors (@multinic)
+description:
+  - Starts a DaemonSet of pause containers in kube-system and waits until each node has its pod. The image is the one that
+    every node needs anyway, so nothing is pulled.
+  - M(multinic.kubernetes.cluster_status) pings from the network of one pod to the others.
+  - Runs on a control plane. Where there is no cluster yet it does nothing.
+extends_documentation_fragment:
+  - multinic.kubernetes._attributes
+attributes:
+  check_mode:
+    support: full
+    details: No pod is started, so none is returned.
+  diff_mode:
+    support: none
+options:
+  state:
+    description: V(present) starts the pods and waits for them; V(absent) removes them.
+    type: str
+    choices: [present, absent]
+    default: present
+  nodes:
+    description: The nodes that should have a pod.
+    type: list
+    elements: str
+    default: []
+  image:
+    description: Image of the pods. The bundle's pause image unless given.
+    type: str
+    default: ""
+  wait:
+    description: Seconds to wait for the pods at most. Those that are not there then are missing in RV(pods).
+    type: int
+    default: 60
+  kubeconfig:
+    description: Access to the cluster.
+    type: path
+    default: /etc/kubernetes/admin.conf
+  bundle_manifest:
+    description: The manifest of the unpacked bundle, which names the pause image.
+    type: path
+    default: /var/lib/multinic/bundle/current/manifest.json
+seealso:
+  - module: multinic.kubernetes.cluster_status
+"""
+
+EXAMPLES = r"""
+- name: Each node has a pod to ping
+  multinic.kubernetes.probe_pods:
+    nodes: [master1, node01]
+  register: probe
+
+- name: No probe pod is left
+  multinic.kubernetes.probe_pods:
+    state: absent
+"""
+
+RETURN = r"""
+pods:
+  description: The pods that run and have an address.
+  type: list
+  elements: dict
+  returned: always
+  sample:
+    - {node: node01, address: 100.64.3.2, uid: 3f6f1c5e-6a5e-4d0e-9f8e-0a3f6f8f0a55}
+trouble:
+  description: Why pods are missing, one sentence a node or one for all.
+  type: list
+  elements: str
+  returned: always
+  sample: ["node01: pod multinic-probe-x7x2p is Pending"]
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils._verify import PROBE_LABEL, pod_of, probe_daemonset
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "nodes": {"type": "list", "elements": "str", "default": []},
+    "image": {"type": "str", "default": ""},
+    "wait": {"type": "int", "default": 60},
+    "kubeconfig": {"type": "path", "default": "/etc/kubernetes/admin.conf"},
+    "bundle_manifest": {"type": "path", "default": "/var/lib/multinic/bundle/current/manifest.json"},
+}
+
+
+class Probe:
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params: dict[str, Any] = module.params
+
+    def kubectl(self, *words: str, data: str = "") -> tuple[int, str, str]:
+        environment = {"KUBECONFIG": self.params["kubeconfig"]}
+        command = ["kubectl", "--request-timeout=15s", "--namespace=kube-system", *words]
+        status, out, err = self.module.run_command(command, data=data or None, environ_update=environment)
+        return int(status), str(out), str(err).strip()
+
+    def image(self) -> str:
+        if self.params["image"]:
+            return str(self.params["image"])
+        try:
+            manifest = json.loads(Path(self.params["bundle_manifest"]).read_text(encoding="utf-8"))
+            return str(manifest["pause_image"])
+        except (OSError, ValueError, KeyError):
+            return ""
+
+    def start(self) -> tuple[list[dict[str, str]], list[str]]:
+        image = self.image()
+        if not image:
+            return [], [f"no image for probe pods: {self.params['bundle_manifest']} names none, and none was given"]
+        status, _out, err = self.kubectl("apply", "-f", "-", data=json.dumps(probe_daemonset(image)))
+        if status != 0:
+            return [], [f"probe pods could not be started: {err}"]
+        deadline = time.monotonic() + self.params["wait"]
+        while True:
+            pods, trouble = self.look()
+            if not trouble or time.monotonic() > deadline:
+                return pods, trouble
+            time.sleep(0.5)
+
+    def look(self) -> tuple[list[dict[str, str]], list[str]]:
+        status, out, err = self.kubectl("get", "pods", "-l", f"app={PROBE_LABEL}", "-o", "json")
+        if status != 0:
+            return [], [f"probe pods could not be listed: {err}"]
+        live = [pod for pod in json.loads(out)["items"] if not pod["metadata"].get("deletionTimestamp")]
+        found = [pod_of(item) for item in live]
+        running = [pod for pod in found if pod["phase"] == "Running" and pod["address"]]
+        return [{key: str(pod[key]) for key in ("node", "address", "uid")} for pod in running], self.missing(
+            found, [str(pod["node"]) for pod in running]
+        )
+
+    def missing(self, found: Sequence[dict[str, Any]], having: Sequence[str]) -> list[str]:
+        pods = {pod["node"]: pod for pod in found}
+        trouble = []
+        for node in self.params["nodes"]:
+            if node not in having:
+                pod = pods.get(node)
+                why = f"pod {pod['name']} is {pod['phase']} {pod['reason']}".rstrip() if pod else "no probe pod"
+                trouble.append(f"{node}: {why}")
+        return trouble
+
+    def stop(self) -> None:
+        status, _out, err = self.kubectl(
+            "delete", "daemonset", PROBE_LABEL, "--ignore-not-found", "--wait=false", "--grace-period=0"
+        )
+        if status != 0:
+            self.module.fail_json(msg=f"The DaemonSet {PROBE_LABEL} of kube-system could not be removed: {err}")
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    probe = Probe(module)
+    if module.check_mode or not Path(module.params["kubeconfig"]).exists():
+        module.exit_json(changed=False, pods=[], trouble=[])
+    if module.params["state"] == "absent":
+        probe.stop()
+        module.exit_json(changed=True, pods=[], trouble=[])
+    pods, trouble = probe.start()
+    module.exit_json(changed=True, pods=pods, trouble=trouble)
+
+
+if __name__ == "__main__":
+    main()
