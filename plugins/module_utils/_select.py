@@ -307,7 +307,9 @@ def common_network(hosts: Mapping[str, HostNetwork], vip: Optional[IPAddress]) -
             reasons.append("it is the only one that does not carry the default route.")
         else:
             speed = min(link.speed_mbps or 0 for link in inner[best])
-            reasons.append(f"it is the best by link speed ({f'{speed} Mbit/s' if speed else 'not told'}) and MTU.")
+            reasons.append(
+                f"it is the best by family (IPv4 first), link speed ({f'{speed} Mbit/s' if speed else 'not told'}) and MTU."
+            )
     return Selection(best, " ".join(reasons))
 
 

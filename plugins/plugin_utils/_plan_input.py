@@ -82,6 +82,7 @@ def trouble_of(result: t.Any) -> str:
     """Why a host's task brought nothing, from its registered result."""
     result = plain(result) if result else {}
     told = " ".join(str(result.get(key) or "").strip() for key in ("msg", "module_stderr")).strip()
+    told = told.removeprefix("Task failed: ")
     if result.get("unreachable"):
         return f"it cannot be reached: {told}"
     if result.get("skipped"):
