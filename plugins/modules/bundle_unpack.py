@@ -325,7 +325,8 @@ def unpack_members(stream: IO[bytes], folder: Path, roles: list[str]) -> Manifes
         text = contents(archive, first).read()
         manifest = parse_manifest(json.loads(text))
         check = MemberCheck(manifest)
-        for member in archive:
+        # Not `for member in archive`, which would begin again with the manifest.
+        for member in iter(archive.next, None):
             part = check.part(Member(member.name, member.isreg(), member.size))
             if core.wanted(part, roles):
                 write_part(contents(archive, member), folder / part.path, part)
@@ -378,11 +379,13 @@ def deploy(module: AnsibleModule) -> dict[str, Any]:
     elif not found.complete and not params["archive"]:
         raise core.UnpackError(f"the bundle {sha256} is not unpacked below {store.root}, and no archive is given")
     with store.lock():
-        if not store.complete(sha256, roles):
-            store.unpack(Path(params["archive"]), sha256, roles)
-        store.point(sha256)
-        if params["remove_archive"] and params["archive"]:
-            Path(params["archive"]).unlink(missing_ok=True)
+        try:
+            if not store.complete(sha256, roles):
+                store.unpack(Path(params["archive"]), sha256, roles)
+            store.point(sha256)
+        finally:
+            if params["remove_archive"] and params["archive"]:
+                Path(params["archive"]).unlink(missing_ok=True)
         result["removed"] = core.obsolete(store.situation(sha256, roles).entries, sha256, params["keep"])
         store.remove(result["removed"])
     manifest = store.manifest(sha256)
