@@ -76,6 +76,9 @@ Networking
   string: serviceSubnet podSubnet dnsDomain
 Patches
   string: directory
+"""
+
+_TAINT = """
 Taint
   string: key value effect
   time: timeAdded
@@ -403,11 +406,11 @@ KUBELET_API = "kubelet.config.k8s.io/v1beta1"
 KUBE_PROXY_API = "kubeproxy.config.k8s.io/v1alpha1"
 
 _TABLES: dict[str, str] = {
-    "kubeadm.k8s.io/v1beta2": _COMMON + _OLD_ARGUMENTS + _V1BETA2,
-    "kubeadm.k8s.io/v1beta3": _COMMON + _OLD_ARGUMENTS + _V1BETA3,
-    "kubeadm.k8s.io/v1beta4": _COMMON + _V1BETA4,
-    KUBELET_API: _COMMON + _LOGGING + _KUBELET,
-    KUBE_PROXY_API: _COMMON + _LOGGING + _KUBE_PROXY,
+    "kubeadm.k8s.io/v1beta2": _COMMON + _TAINT + _OLD_ARGUMENTS + _V1BETA2,
+    "kubeadm.k8s.io/v1beta3": _COMMON + _TAINT + _OLD_ARGUMENTS + _V1BETA3,
+    "kubeadm.k8s.io/v1beta4": _COMMON + _TAINT + _V1BETA4,
+    KUBELET_API: _TAINT + _LOGGING + _KUBELET,
+    KUBE_PROXY_API: _LOGGING + _KUBE_PROXY,
 }
 
 _DURATION = re.compile(r"^[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)$")
