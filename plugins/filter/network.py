@@ -1,0 +1,97 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _select
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import HostNetwork, as_address, plain
+
+
+def cluster_interface(facts: t.Any, network: t.Any = "auto") -> str:
+    """The name of the card that is the cluster's on this host."""
+    return _choice(_network(facts), network).link.name
+
+
+def cluster_address(facts: t.Any, network: t.Any = "auto") -> str:
+    """The address that is the cluster's on this host."""
+    return str(_choice(_network(facts), network).address.ip)
+
+
+def vip_route(facts: t.Any, vip: t.Any, network: t.Any = "auto") -> str:
+    """The words for `ip route replace`: the one form of the VIP's route that works on every node."""
+    address = as_address(str(vip))
+    if address is None:
+        raise AnsibleFilterError(f"vip_route: '{vip}' is not an address")
+    source = _choice(_network(facts), network).address.ip
+    if source.version != address.version:
+        raise AnsibleFilterError(f"vip_route: the VIP {address} and the cluster address {source} differ in family")
+    return f"local {address}/{address.max_prefixlen} dev lo table local src {source}"
+
+
+def calico_autodetection(hosts: t.Any, network: t.Any = "auto", version: str = "") -> str:
+    """The autodetection method by which Calico takes each host's cluster address."""
+    method = _calico.choose(_chosen(hosts, network), str(version))
+    if method.value is None:
+        raise AnsibleFilterError(f"calico_autodetection: {method.reason}")
+    return method.value
+
+
+def can_reach_gateway(hosts: t.Any, network: t.Any = "auto") -> str:
+    """An address that leads every host to its cluster card: can-reach needs no gateway."""
+    chosen = _chosen(hosts, network)
+    target = _calico.reachable_by_all(chosen)
+    if target is None:
+        told = ", ".join(f"{host.name} is on {host.address.network} ({host.link.name})" for host in chosen)
+        raise AnsibleFilterError(f"can_reach_gateway: no address is on-link for every host: {told}")
+    return target
+
+
+def _network(facts: t.Any) -> HostNetwork:
+    if not isinstance(facts, t.Mapping):
+        raise AnsibleFilterError("the input must be a host's ansible_facts")
+    try:
+        return HostNetwork.from_facts(plain(facts))
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise AnsibleFilterError(f"the facts cannot be read: {type(problem).__name__}: {problem}") from problem
+
+
+def _choice(network: HostNetwork, value: t.Any, common: _select.Selection | None = None) -> _select.Choice:
+    try:
+        selectors = _select.parse_selectors(value)
+        return _select.choose(network, selectors, None, common or _select.common_network({"": network}, None))[0]
+    except _select.SelectionError as problem:
+        raise AnsibleFilterError(f"{problem.found}. {problem.why} {problem.remedy}") from problem
+    except ValueError as problem:
+        raise AnsibleFilterError(str(problem)) from problem
+
+
+def _chosen(hosts: t.Any, value: t.Any) -> list[_calico.Chosen]:
+    if not isinstance(hosts, t.Mapping) or not hosts:
+        raise AnsibleFilterError("the input must be a mapping of host names to their ansible_facts")
+    networks = {str(name): _network(facts) for name, facts in hosts.items()}
+    common = _select.common_network(networks, None)
+    chosen = []
+    for name, network in sorted(networks.items()):
+        try:
+            choice = _choice(network, value, common)
+        except AnsibleFilterError as problem:
+            raise AnsibleFilterError(f"{name}: {problem.message}") from problem
+        chosen.append(_calico.Chosen(name, network, choice.link, choice.address))
+    return chosen
+
+
+class FilterModule:
+    """The network plan's decisions, for people's own playbooks."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {
+            "calico_autodetection": calico_autodetection,
+            "can_reach_gateway": can_reach_gateway,
+            "cluster_address": cluster_address,
+            "cluster_interface": cluster_interface,
+            "vip_route": vip_route,
+        }
