@@ -1,0 +1,192 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _kubeadm_member as member
+from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm import discovery_kubeconfig
+
+SERVER = "https://apiserver.cluster.local:6443"
+WORKER = member.Wanted("join", "node01", "worker", "v1.20.2", SERVER)
+JOINING = member.Wanted("join", "master2", "control_plane", "v1.20.2", SERVER)
+FIRST = member.Wanted("init", "master1", "control_plane", "v1.20.2", SERVER)
+
+NOTHING = member.Observed()
+KUBELET = member.Observed(kubelet_conf=True, server=SERVER)
+REGISTERED = dataclasses.replace(KUBELET, node_registered=True)
+ALL_PODS = dataclasses.replace(
+    KUBELET, admin_conf=True, manifests=member.CONTROL_PLANE_MANIFESTS, etcd_data=True, node_registered=True
+)
+WHOLE = dataclasses.replace(ALL_PODS, apiserver_healthy=True, node_marked=True, addons=True)
+NO_ETCD = dataclasses.replace(ALL_PODS, manifests=member.CONTROL_PLANE_MANIFESTS - {"etcd"}, etcd_data=False)
+
+
+def attempt(wanted: member.Wanted) -> dict[str, Any]:
+    return {"operation": wanted.operation, "node_name": wanted.node_name, "role": wanted.role}
+
+
+def after(wanted: member.Wanted, seen: member.Observed, exit_code: int | None = None) -> member.Observed:
+    return dataclasses.replace(seen, attempt=attempt(wanted), exit_code=exit_code)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "seen", "action"),
+    [
+        ("fresh worker", WORKER, NOTHING, member.RUN),
+        ("fresh control plane", JOINING, NOTHING, member.RUN),
+        ("fresh first", FIRST, NOTHING, member.RUN),
+        ("attempt that left nothing", WORKER, after(WORKER, NOTHING, 1), member.RUN),
+        ("member", WORKER, dataclasses.replace(KUBELET, marker=WORKER.marker()), member.UNCHANGED),
+        ("ended well, marker missing", JOINING, after(JOINING, ALL_PODS, 0), member.ADOPT),
+        ("power lost after the last step", JOINING, after(JOINING, WHOLE), member.ADOPT),
+        ("power lost while etcd joined", JOINING, after(JOINING, ALL_PODS), member.FINISH),
+        ("failed with etcd joined", JOINING, after(JOINING, ALL_PODS, 1), member.FINISH),
+        ("failed before etcd joined", JOINING, after(JOINING, NO_ETCD, 1), member.RESET),
+        ("worker without a node", WORKER, after(WORKER, KUBELET, 1), member.RESET),
+        ("worker with a node", WORKER, after(WORKER, REGISTERED), member.ADOPT),
+        ("init without addons", FIRST, after(FIRST, dataclasses.replace(WHOLE, addons=False), 1), member.RESET),
+        ("init whole", FIRST, after(FIRST, WHOLE), member.ADOPT),
+        ("init with etcd only is begun again", FIRST, after(FIRST, ALL_PODS), member.RESET),
+        ("somebody else's complete member", WORKER, REGISTERED, member.ADOPT),
+        ("somebody else's half member", WORKER, KUBELET, member.REFUSE),
+        ("somebody else's etcd", FIRST, member.Observed(etcd_data=True), member.REFUSE),
+        ("another cluster", WORKER, dataclasses.replace(REGISTERED, server="https://10.0.0.1:6443"), member.REFUSE),
+        ("another authority", WORKER, dataclasses.replace(REGISTERED, same_authority=False), member.REFUSE),
+    ],
+)  # fmt: skip
+def test_decisions(name: str, wanted: member.Wanted, seen: member.Observed, action: str) -> None:
+    decision = member.decide(wanted, seen)
+    assert decision.action == action, name
+    assert decision.reason
+
+
+@pytest.mark.parametrize(
+    ("marker", "seen", "said"),
+    [
+        (
+            FIRST.marker(),
+            KUBELET,
+            "member of the cluster as control_plane 'master1', but the plan says worker 'node01'",
+        ),
+        ({**WORKER.marker(), "node_name": "old"}, KUBELET, "worker 'old'"),
+        (WORKER.marker(), NOTHING, "somebody reset it by hand"),
+    ],
+)
+def test_a_marker_that_contradicts_is_not_overruled(marker: dict[str, Any], seen: member.Observed, said: str) -> None:
+    decision = member.decide(WORKER, dataclasses.replace(seen, marker=marker))
+    assert decision.action == member.REFUSE
+    assert said in decision.reason
+
+
+def test_another_version_is_no_contradiction() -> None:
+    marker = {**WORKER.marker(), "kubernetes_version": "v1.19.2"}
+    assert member.decide(WORKER, dataclasses.replace(KUBELET, marker=marker)).action == member.UNCHANGED
+
+
+def test_a_refusal_says_what_is_there_and_what_to_do() -> None:
+    reason = member.decide(FIRST, member.Observed(admin_conf=True, etcd_data=True)).reason
+    assert "/etc/kubernetes/admin.conf; /var/lib/etcd" in reason
+    assert "kubeadm reset -f" in reason
+
+
+def test_the_marker_is_the_same_on_every_run() -> None:
+    assert json.dumps(WORKER.marker(), sort_keys=True) == (
+        '{"kubernetes_version": "v1.20.2", "node_name": "node01", "role": "worker", "schema": 1}'
+    )
+
+
+def observations() -> list[member.Observed]:
+    flags = ["kubelet_conf", "admin_conf", "etcd_data", "same_authority", "node_registered", "apiserver_healthy"]
+    found: list[member.Observed] = []
+    for values in product([False, True], repeat=len(flags)):
+        for manifests in (frozenset(), frozenset({"etcd"}), member.CONTROL_PLANE_MANIFESTS):
+            for tried, code in ((None, None), (attempt(JOINING), None), (attempt(JOINING), 0), (attempt(JOINING), 1)):
+                flagged: dict[str, Any] = dict(zip(flags, values))
+                found.append(
+                    member.Observed(**flagged, manifests=manifests, attempt=tried, exit_code=code, server=SERVER)
+                )
+    return found
+
+
+@pytest.mark.parametrize("seen", observations())
+def test_no_etcd_member_and_nothing_foreign_is_ever_wiped(seen: member.Observed) -> None:
+    decision = member.decide(JOINING, seen)
+    if decision.action == member.RESET:
+        assert seen.attempt is not None
+        assert "etcd" not in seen.manifests or not seen.same_authority
+    if seen.traces and seen.attempt is None:
+        assert decision.action in (member.ADOPT, member.REFUSE)
+    if decision.action == member.RUN:
+        assert not seen.traces
+
+
+@pytest.mark.parametrize(
+    ("log", "journal", "said"),
+    [
+        ("[ERROR NumCPU]: the number of available CPUs 1 is less than the required 2", [], "ignore_preflight_errors"),
+        ("error: dial tcp 10.103.97.2:6443: connect: connection refused", [], "ipvsadm -Ln"),
+        ("", ["Failed to admit pod etcd-m2 - Unexpected error: ephemeral-storage"], "systemctl restart kubelet"),
+        ('error: Secret "kubeadm-certs" was not found in the "kube-system" Namespace', [], "uploads them anew"),
+        ("x509: certificate has expired or is not yet valid", [], "chronyc tracking"),
+        ('a Node with name "n" and status "Ready" already exists', [], "kubectl delete node"),
+        ("container runtime is not running: output:", [], "systemctl status containerd"),
+    ],
+)
+def test_failures_say_what_to_do(log: str, journal: list[str], said: str) -> None:
+    message = member.failure_message("kubeadm join failed", log, journal)
+    assert message.startswith("kubeadm join failed\nWhat to do: ")
+    assert said in message
+
+
+def test_failures_show_the_end_of_what_was_said() -> None:
+    log = "\n".join(f"line {number}" for number in range(50)) + "\nTo see the stack trace of this error execute\n\n"
+    message = member.failure_message("failed", log, [f"heard {number}" for number in range(50)])
+    assert "line 34\n" not in message
+    assert "line 35\n" in message
+    assert "line 49\n" in message
+    assert "heard 39\n" not in message
+    assert message.endswith("heard 49")
+    assert "stack trace" not in message
+
+
+def test_kubeconfigs_are_read_in_both_notations() -> None:
+    text = "clusters:\n- cluster:\n    certificate-authority-data: QUJD\n    server: https://a:6443\n  name: x\n"
+    assert member.kubeconfig_server(text) == "https://a:6443"
+    assert member.kubeconfig_authority(text) == "QUJD"
+    ours = discovery_kubeconfig(SERVER, "ABC")
+    assert member.kubeconfig_server(ours) == SERVER
+    assert member.kubeconfig_authority(ours) == "QUJD"
+    assert member.kubeconfig_server("") == member.kubeconfig_authority("") == ""
+
+
+def test_credentials_are_good_until_shortly_before_they_expire() -> None:
+    kept = member.Credentials("a.b", 1000, "key", 500)
+    assert kept.token_usable(now=899, margin=100)
+    assert not kept.token_usable(now=900, margin=100)
+    assert kept.key_usable(now=399, margin=100)
+    assert not kept.key_usable(now=400, margin=100)
+    assert not member.Credentials("", 1000, "", 1000).token_usable(now=0, margin=0)
+    assert member.Credentials.from_mapping(kept.as_mapping()) == kept
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda children: st.lists(children, max_size=2) | st.dictionaries(st.text(), children, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["token", "token_expires", "certificate_key", "key_expires"]), junk))
+def test_a_damaged_file_of_credentials_counts_as_none(data: dict[str, Any]) -> None:
+    kept = member.Credentials.from_mapping(data)
+    assert isinstance(kept.token, str)
+    assert isinstance(kept.token_expires, int)

@@ -1,0 +1,262 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the module does with processes, locks and files, with real ones. kubeadm itself is seen end to end."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm import init_documents, join_documents
+from ansible_collections.multinic.kubernetes.plugins.modules import kubeadm
+
+PLAN: dict[str, Any] = {
+    "kubernetes_version": "v1.20.2",
+    "apiserver": {"name": "api.local", "vip": "10.103.97.2", "port": 6443, "endpoint": "api.local:6443", "sans": []},
+    "pod_cidr": "100.64.0.0/10",
+    "service_cidr": "10.96.0.0/16",
+    "dns_domain": "cluster.local",
+    "dns_address": "10.96.0.10",
+    "control_plane": ["m1"],
+    "workers": ["w1"],
+    "first_control_plane": "m1",
+    "kube_proxy": {"mode": "iptables", "exclude_cidrs": []},
+    "hosts": {
+        "m1": {"node_name": "m1", "role": "control_plane", "schedulable": False, "address": "192.168.253.129"},
+        "w1": {"node_name": "w1", "role": "worker", "schedulable": True, "address": "192.168.253.131"},
+    },
+}
+PATHS = {
+    "KUBERNETES": "kubernetes",
+    "STATE": "state",
+    "MARKER": "state/member.json",
+    "ATTEMPT": "state/kubeadm-attempt.json",
+    "EXIT_CODE": "state/kubeadm-attempt.rc",
+    "PKI_BEFORE": "state/pki-before",
+    "CREDENTIALS": "state/kubeadm-credentials.json",
+    "RUNTIME": "run",
+    "LOCK": "lock",
+    "LOG": "log",
+    "ETCD": "etcd",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host of its own: every place the module touches lies in a temporary folder."""
+    for name, place in PATHS.items():
+        monkeypatch.setattr(kubeadm, name, tmp_path / place)
+    (tmp_path / "state").mkdir()
+    return tmp_path
+
+
+def member(operation: str = "init", check_mode: bool = False, **params: Any) -> kubeadm.Kubeadm:
+    build = join_documents if operation in ("join", "await") else init_documents
+    node = PLAN["hosts"]["w1" if operation in ("join", "await") else "m1"]
+    defaults: dict[str, Any] = {
+        "operation": operation,
+        "configuration": build(PLAN, node, {}),
+        "kubernetes_version": "v1.20.2",
+        "endpoint": "api.local:6443",
+        "token": None,
+        "certificate_key": None,
+        "ca_certificate": None,
+        "patches": {},
+        "patches_directory": "/nonexistent",
+        "bundle_manifest": "/nonexistent",
+        "for_control_plane": True,
+        "wait": True,
+        "timeout": 20,
+        "lock_timeout": 0,
+    }
+    module: Any = SimpleNamespace(params={**defaults, **params}, check_mode=check_mode)
+    return kubeadm.Kubeadm(module)
+
+
+def wait_until(condition: Any, seconds: float = 10) -> None:
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def locked(path: Path) -> bool:
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_a_detached_command_leaves_its_code_and_no_secrets(root: Path, code: int) -> None:
+    host = member()
+    host.lock()
+    host.write_runtime("kubeadm.yaml", "secret")
+    assert host.wait_for(host.detached(["/bin/sh", "-c", f"echo said; exit {code}"])) == code
+    assert host.exit_code() == code
+    assert host.log() == "said\n"
+    assert not (root / "run").exists()
+    assert stat.S_IMODE((root / "log").stat().st_mode) == 0o600
+
+
+def test_a_detached_command_outlives_a_killed_module_and_holds_the_lock(root: Path, repository: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        sys.path[:0] = [sys.argv[2], sys.argv[3]]
+        import test_kubeadm as tests
+        root = Path(sys.argv[1])
+        for name, place in tests.PATHS.items():
+            setattr(tests.kubeadm, name, root / place)
+        host = tests.member()
+        host.lock()
+        host.write_runtime("kubeadm.yaml", "secret")
+        process = host.detached(["/bin/sh", "-c", 'echo begun; sleep 1; echo "$$" >"$0"', str(root / "went-on")])
+        print("running", flush=True)
+        host.wait_for(process)
+        """
+    )
+    module = subprocess.Popen(
+        [sys.executable, "-c", script, str(root), str(repository / ".collections"), str(Path(__file__).parent)],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert module.stdout is not None
+    assert module.stdout.readline() == "running\n"
+    os.killpg(module.pid, signal.SIGKILL)
+    module.wait()
+    module.stdout.close()
+    assert locked(root / "lock")
+    with pytest.raises(kubeadm.KubeadmError, match="still at work"):
+        member().lock()
+    wait_until(lambda: not locked(root / "lock"))
+    assert (root / "went-on").exists()
+    assert not (root / "run").exists()
+    assert member().exit_code() == 0
+
+
+def test_the_next_run_waits_for_the_lock(root: Path) -> None:
+    first = member()
+    first.lock()
+    process = first.detached(["/bin/sleep", "0.6"])
+    assert first.lock_file is not None
+    os.close(first.lock_file)
+    started = time.monotonic()
+    member(lock_timeout=10).lock()
+    assert time.monotonic() - started > 0.3
+    assert process.wait(timeout=5) == 0
+
+
+def test_a_command_that_takes_too_long_is_left_alone(root: Path) -> None:
+    host = member(timeout=0)
+    host.lock()
+    process = host.detached(["/bin/sleep", "0.5"])
+    with pytest.raises(kubeadm.KubeadmError, match="it was left alone"):
+        host.wait_for(process)
+    assert process.poll() is None
+    assert process.wait(timeout=5) == 0
+
+
+def test_secrets_are_only_in_files_of_root(root: Path) -> None:
+    host = member()
+    path = host.write_configuration()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    kept = json.loads((root / "state/kubeadm-credentials.json").read_text())
+    assert stat.S_IMODE((root / "state/kubeadm-credentials.json").stat().st_mode) == 0o600
+    text = path.read_text()
+    assert kept["token"] in text
+    assert kept["certificate_key"] in text
+    assert kept["token"] not in str(host.diff())
+    assert kept["certificate_key"] not in str(host.diff())
+
+
+def test_tokens_have_kubeadms_form_and_differ() -> None:
+    tokens = {kubeadm.new_token() for _number in range(50)}
+    assert len(tokens) == 50
+    assert all(re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", token) for token in tokens)
+
+
+def test_a_join_says_what_it_lacks_before_it_touches_anything(root: Path) -> None:
+    with pytest.raises(kubeadm.KubeadmError, match=r"token, ca_certificate missing.*Limit the run to"):
+        member("join").membership()
+    assert sorted(path.name for path in root.iterdir()) == ["lock", "state"]
+    assert list((root / "state").iterdir()) == []
+
+
+def test_check_mode_predicts_and_writes_nothing(root: Path) -> None:
+    result = member("join", check_mode=True).membership()
+    assert result["changed"] is True
+    assert result["decision"] == "run"
+    assert '"node_name": "w1"' in result["diff"]["after"]
+    assert member("credentials", check_mode=True).credentials()["changed"] is True
+    assert sorted(path.name for path in root.iterdir()) == ["state"]
+
+
+def test_a_damaged_marker_is_an_error_and_not_a_second_init(root: Path) -> None:
+    (root / "state/member.json").write_text("{")
+    with pytest.raises(kubeadm.KubeadmError, match="is damaged"):
+        member().membership()
+
+
+def test_a_foreign_cluster_is_refused(root: Path) -> None:
+    (root / "etcd/member").mkdir(parents=True)
+    with pytest.raises(kubeadm.KubeadmError, match="this collection did not write"):
+        member().membership()
+    assert (root / "etcd/member").exists()
+
+
+def test_a_wrong_configuration_is_refused_with_its_path() -> None:
+    documents = [{**document, "colour": "blue"} for document in join_documents(PLAN, PLAN["hosts"]["w1"], {})]
+    with pytest.raises(kubeadm.KubeadmError, match=r"JoinConfiguration\.colour: not a field"):
+        member("join", configuration=documents)
+    with pytest.raises(kubeadm.KubeadmError, match="exactly one InitConfiguration"):
+        member("init", configuration=join_documents(PLAN, PLAN["hosts"]["w1"], {}))
+    with pytest.raises(kubeadm.KubeadmError, match=r"v1\.18\.0 is not supported"):
+        member(kubernetes_version="v1.18.0")
+
+
+def test_the_bundle_names_the_images(root: Path) -> None:
+    manifest = root / "manifest.json"
+    manifest.write_text(json.dumps({"image_repository": "registry.bundle"}))
+    documents = {document["kind"]: document for document in member(bundle_manifest=str(manifest)).documents}
+    assert documents["ClusterConfiguration"]["imageRepository"] == "registry.bundle"
+
+
+def test_patches_are_brought_into_the_wanted_state(root: Path) -> None:
+    directory = root / "patches"
+    directory.mkdir()
+    (directory / "old.yaml").write_text("x")
+    member(patches={"etcd+strategic.json": "{}"}, patches_directory=str(directory)).write_patches()
+    assert {path.name: path.read_text() for path in directory.iterdir()} == {"etcd+strategic.json": "{}"}
+
+
+def test_the_users_certificates_are_kept_through_a_reset(root: Path) -> None:
+    (root / "kubernetes/pki").mkdir(parents=True)
+    (root / "kubernetes/pki/ca.key").write_text("mine")
+    host = member()
+    host.keep_pki()
+    assert (root / "state/pki-before/ca.key").read_text() == "mine"
+    assert stat.S_IMODE((root / "state/pki-before").stat().st_mode) == 0o700
+    (root / "kubernetes/pki/ca.key").write_text("of a later attempt")
+    (root / "state/kubeadm-attempt.json").write_text("{}")
+    host.keep_pki()
+    assert (root / "state/pki-before/ca.key").read_text() == "mine"
