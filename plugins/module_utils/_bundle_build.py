@@ -645,7 +645,7 @@ Acquire::Languages "none";
         for name in recipe.HOST_BINARIES:
             made = self.made("binary", name, self.binary_key(name, source))
             if made is not None:
-                facts = {"version": made.version, "origin": made.origin, "licence": made.licence}
+                facts: dict[str, t.Any] = {"version": made.version, "origin": made.origin, "licence": made.licence}
                 add(Part(f"bin/{name}", made.sha256, made.size, "0755", "binary", **facts), Path(made.path))
                 if made.note:
                     lacking.append(Missing(f"{name} (upstream)", made.note))

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import (
     BundleError,
     Manifest,
@@ -18,8 +21,6 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import
     parse_manifest,
     path_problem,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 SHA = "0123456789abcdef" * 4
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _bundle_recipe as recipe
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import ROLES, BundleError
 

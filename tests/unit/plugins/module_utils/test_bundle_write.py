@@ -13,6 +13,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import Manifest, Missing, Part, parse_manifest
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_write import (
     Entry,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_file import (
     BundleError,
     check_sha256,
