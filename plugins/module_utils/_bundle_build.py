@@ -10,6 +10,7 @@ Every part lies in `parts/<kind>/<name>-<digest of all its inputs>/`, so what is
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -133,6 +134,18 @@ class Workshop:
             self.tell(f"{sentence}: failed after {time.monotonic() - began:.0f} s")
             raise
         self.tell(f"{sentence}: done in {time.monotonic() - began:.0f} s")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Waits until no other run builds in this folder; what that one built is then found made."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "lock").open("w", encoding="utf-8") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.tell("waiting for another build in the same folder ...")
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
     def run(
         self,

@@ -45,7 +45,7 @@ options:
       - From 1, the fastest, to 9, the smallest.
     type: int
     choices: [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    default: 4
+    default: 5
   keep_build_tree:
     description:
       - Keeps the unpacked source and Go's caches, 3 GB that only a change of the recipes can use.
@@ -119,7 +119,7 @@ def main() -> None:
                     "reason": {"type": "str", "required": True},
                 },
             },
-            "compression_level": {"type": "int", "choices": list(range(1, 10)), "default": 4},
+            "compression_level": {"type": "int", "choices": list(range(1, 10)), "default": 5},
             "keep_build_tree": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -131,11 +131,14 @@ def main() -> None:
         if module.check_mode and workshop.unfinished(host):
             module.exit_json(changed=True, path="", sha256="", kubernetes_version="", missing=module.params["missing"])
         before = workshop.bundle_sha256()
-        manifest, path, sha256, changed = workshop.write(
-            destination, host, missing, module.params["compression_level"], check=module.check_mode
-        )
-        if not module.params["keep_build_tree"] and not module.check_mode:
-            changed = workshop.tidy() or changed
+        level = module.params["compression_level"]
+        if module.check_mode:
+            manifest, path, sha256, changed = workshop.write(destination, host, missing, level, check=True)
+        else:
+            with workshop.alone():
+                manifest, path, sha256, changed = workshop.write(destination, host, missing, level)
+                if not module.params["keep_build_tree"]:
+                    changed = workshop.tidy() or changed
     except (BundleError, OSError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(

@@ -98,7 +98,8 @@ def main() -> None:
             made = workshop.made("binary", name, workshop.binary_key(name, source))
             changed = made is None
         else:
-            made, changed = workshop.build_binary(name, source)
+            with workshop.alone():
+                made, changed = workshop.build_binary(name, source)
     except (BundleError, OSError) as exc:
         if name not in recipe.OPTIONAL_BINARIES:
             module.fail_json(msg=str(exc))

@@ -82,7 +82,8 @@ def main() -> None:
                 msg="the source package is not fetched yet: multinic.kubernetes.bundle_build_sources does that"
             )
         else:
-            made, changed = workshop.build_image(name, source, host)
+            with workshop.alone():
+                made, changed = workshop.build_image(name, source, host)
     except (BundleError, OSError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(

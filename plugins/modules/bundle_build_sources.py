@@ -95,13 +95,14 @@ def main() -> None:
     refresh = module.params["refresh"]
     try:
         before = state(workshop, host)
-        tools = workshop.lacking_tools()
+        tools = workshop.plan(host)["tools"]
         changed = bool(tools) or refresh or not before["source_version"] or not before["host_packages"]
         if changed and not module.check_mode:
-            workshop.install_tools(tools)
-            lists = workshop.prepare_apt(refresh)
-            _source, fetched = workshop.fetch_source(refresh)
-            _packages, more = workshop.fetch_packages(host, refresh)
+            with workshop.alone():
+                workshop.install_tools(tools)
+                lists = workshop.prepare_apt(refresh)
+                _source, fetched = workshop.fetch_source(refresh)
+                _packages, more = workshop.fetch_packages(host, refresh)
             changed = bool(tools) or lists or fetched or more
         after = state(workshop, host)
     except (BundleError, OSError) as exc:
