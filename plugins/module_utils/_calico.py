@@ -80,7 +80,8 @@ def check_method(text: str) -> str:
         )
     if name == "cidr":
         parse_networks(value)
-    if name == "can-reach" and re.fullmatch(r"[\d.]+|[0-9a-fA-F]*:[0-9a-fA-F:.]*", value) and as_address(value) is None:
+    looks_like_one = ":" in value or re.fullmatch(r"[\d.]+", value)
+    if name == "can-reach" and looks_like_one and as_address(value) is None:
         raise ValueError(f"can-reach={value}: not an address")
     if name in {"interface", "skip-interface"}:
         for pattern in value.split(","):

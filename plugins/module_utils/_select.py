@@ -333,11 +333,11 @@ def _offers(network: HostNetwork, vip: Optional[IPAddress]) -> str:
 
 
 def _nearest(wanted: str, choices: Iterable[str]) -> Optional[str]:
-    """The choice that differs from what was written as a slip of the hand would."""
-    ranked = sorted(
-        ((SequenceMatcher(None, wanted, text).ratio(), text) for text in choices), key=lambda p: (-p[0], p[1])
-    )
-    return ranked[0][1] if ranked and ranked[0][0] >= ALIKE else None
+    """The one choice that differs from what was written as a slip of the hand would."""
+    alike = {text: SequenceMatcher(None, wanted, text).ratio() for text in choices}
+    best = max(alike.values(), default=0.0)
+    nearest = [text for text, ratio in alike.items() if ratio == best]
+    return nearest[0] if best >= ALIKE and len(nearest) == 1 else None
 
 
 def _not_found(network: HostNetwork, selector: Selector, vip: Optional[IPAddress]) -> SelectionError:

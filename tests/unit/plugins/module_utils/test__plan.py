@@ -1,0 +1,930 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of the seed's situations, every bad input we know, and what holds for any input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import SEVERITIES
+from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import Bundle, Host, Result, plan_cluster
+from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import (
+    INTERNAL,
+    MANIFEST,
+    MASTERS,
+    WORKERS,
+    address,
+    bundle,
+    card,
+    facts,
+    seed_cluster,
+    seed_facts,
+)
+
+ADDRESSES = {name: f"{INTERNAL}.{last}" for name, last in {**MASTERS, **WORKERS}.items()}
+
+
+def plan(hosts: list[Host] | None = None, variables: dict[str, Any] | None = None, **more: Any) -> Result:
+    return plan_cluster(seed_cluster() if hosts is None else hosts, variables or {}, bundle(**more))
+
+
+# --- good input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["192.168.253.0/24", "192.168.253.1", "ens32", "auto", None, ["192.168.253.0/24"]])
+def test_every_form_of_cluster_network_gives_the_same_addresses(network: Any) -> None:
+    result = plan(seed_cluster(network))
+    assert result.findings == []
+    hosts = result.plan["hosts"]
+    assert {name: node["address"] for name, node in hosts.items()} == ADDRESSES
+    assert {node["interface"] for node in hosts.values()} == {"ens32"}
+    assert hosts["node01"]["vip_route"] == {"destination": "10.103.97.2/32", "source": ADDRESSES["node01"]}
+    assert all(node["reasons"] for node in hosts.values())
+
+
+@pytest.mark.parametrize("network", ["192.168.253.0/24", "192.168.253.1"])
+def test_cards_may_have_other_names_on_each_host(network: str) -> None:
+    names = {"master1": "eno1", "master2": "enp3s0", "master3": "ens33", "node01": "p2p1"}
+    hosts = [
+        replace(host, facts=seed_facts(host.name, int(ADDRESSES[host.name].split(".")[3]), names[host.name], "ens32"))
+        for host in seed_cluster(network)
+    ]
+    result = plan(hosts)
+    assert result.findings == []
+    assert {name: node["interface"] for name, node in result.plan["hosts"].items()} == names
+
+
+def test_the_whole_plan() -> None:
+    result = plan()
+    chosen = {key: value for key, value in result.plan.items() if key not in {"hosts", "reasons", "hosts_file"}}
+    assert chosen == {
+        "schema": 1,
+        "kubernetes_version": "v1.20.2",
+        "bundle": {"path": "/root/kube.tar.gz", "sha256": "a" * 64, "unpacked_mb": 0},
+        "apiserver": {
+            "name": "apiserver.cluster.local",
+            "vip": "10.103.97.2",
+            "port": 6443,
+            "endpoint": "apiserver.cluster.local:6443",
+            "balancer": "ipvs",
+            "sans": [
+                "apiserver.cluster.local",
+                "10.103.97.2",
+                "127.0.0.1",
+                "localhost",
+                "master1",
+                "192.168.253.129",
+                "master2",
+                "192.168.253.128",
+                "master3",
+                "192.168.253.130",
+            ],
+            "real_servers": ["192.168.253.129", "192.168.253.128", "192.168.253.130"],
+        },
+        "pod_cidr": "100.64.0.0/10",
+        "service_cidr": "10.96.0.0/16",
+        "dns_domain": "cluster.local",
+        "dns_address": "10.96.0.10",
+        "control_plane": ["master1", "master2", "master3"],
+        "workers": ["node01"],
+        "first_control_plane": "master1",
+        "kernel_modules": ["br_netfilter", "overlay", "nf_conntrack", "ip_vs", "ip_vs_rr", "ipip"],
+        "ignore_preflight_errors": [],
+        "cni": {"name": "calico", "mtu": 1480, "autodetection_method": "interface=^ens32$", "encapsulation": "ipip"},
+        "kube_proxy": {"mode": "iptables", "exclude_cidrs": ["10.103.97.2/32"]},
+        "time": {
+            "servers": ["192.168.253.129", "192.168.253.128", "192.168.253.130"],
+            "offline": True,
+            "serving": ["master1", "master2", "master3"],
+            "allow": ["192.168.253.0/24"],
+            "tolerance_seconds": 2.0,
+        },
+    }
+    assert {"address": "192.168.253.131", "names": ["node01"]} in result.plan["hosts_file"]
+    assert {"address": "10.103.97.2", "names": ["apiserver.cluster.local"]} in result.plan["hosts_file"]
+
+
+def test_a_member_is_first() -> None:
+    member = {"member": True, "admin_conf": True, "node_name": "master2.example", "kubelet_conf": True, "ours": True}
+    result = plan(seed_cluster(master2={"kubernetes": member}))
+    assert result.plan["first_control_plane"] == "master2"
+    assert result.plan["hosts"]["master2"]["node_name"] == "master2.example"
+
+
+def test_a_host_of_both_groups_is_a_schedulable_control_plane() -> None:
+    hosts = [replace(host, worker=True) for host in seed_cluster()]
+    result = plan(hosts)
+    assert (result.plan["hosts"]["master1"]["role"], result.plan["hosts"]["master1"]["schedulable"]) == (
+        "control_plane",
+        True,
+    )
+    assert result.plan["workers"] == ["node01"]
+
+
+def test_one_host_may_have_its_own_cluster_network() -> None:
+    hosts = seed_cluster("192.168.253.0/24")
+    hosts[3] = replace(hosts[3], cluster_network="ens33")
+    assert plan(hosts).plan["hosts"]["node01"]["address"].startswith("192.168.160.")
+
+
+def test_the_mtu_is_the_chosen_cards_not_the_smallest_of_all() -> None:
+    def jumbo(name: str, last: int) -> dict[str, Any]:
+        return {"links": [card("ens32", f"{INTERNAL}.{last}/24", mtu=9000), card("ens33", f"192.168.160.{last}/23")]}
+
+    result = plan(seed_cluster(**{name: jumbo(name, last) for name, last in {**MASTERS, **WORKERS}.items()}))
+    assert result.findings == []
+    assert result.plan["cni"]["mtu"] == 8980
+
+
+@pytest.mark.parametrize(
+    ("variables", "mtu"),
+    [
+        ({"cni": "bridge"}, 1500),
+        ({"calico_encapsulation": "vxlan"}, 1450),
+        ({"calico_encapsulation": "none"}, 1500),
+        ({"cni": "none"}, 1500),
+    ],
+)
+def test_the_overlay_costs_some_mtu(variables: dict[str, Any], mtu: int) -> None:
+    assert plan(variables=variables).plan["cni"]["mtu"] == mtu
+
+
+def test_given_time_servers_are_used() -> None:
+    assert plan(variables={"time_servers": "10.0.0.1, ntp.example.org"}).plan["time"]["servers"] == [
+        "10.0.0.1",
+        "ntp.example.org",
+    ]
+
+
+def test_the_users_calico_method_is_honoured() -> None:
+    result = plan(variables={"calico_autodetection_method": "can-reach=192.168.253.1"})
+    assert result.plan["cni"]["autodetection_method"] == "can-reach=192.168.253.1"
+
+
+def test_dual_stack() -> None:
+    both = {
+        name: {"links": [card("ens32", f"{INTERNAL}.{last}/24", f"fd00:253::{last}/64")]}
+        for name, last in {**MASTERS, **WORKERS}.items()
+    }
+    result = plan(
+        seed_cluster(["192.168.253.0/24", "fd00:253::/64"], **both),
+        {"pod_cidr": "100.64.0.0/10,fd00:64::/48", "service_cidr": "10.96.0.0/16,fd00:96::/112"},
+    )
+    assert result.findings == []
+    assert result.plan["hosts"]["node01"]["addresses"] == ["192.168.253.131", "fd00:253::131"]
+    assert result.plan["pod_cidr"] == "100.64.0.0/10,fd00:64::/48"
+
+
+def test_an_ipv6_vip_has_an_ipv6_source() -> None:
+    inner = {name: {"links": [card("ens32", f"fd00:253::{last}/64")]} for name, last in {**MASTERS, **WORKERS}.items()}
+    result = plan(
+        seed_cluster("fd00:253::/64", **inner),
+        {"apiserver_vip": "fd00:97::2", "pod_cidr": "fd00:64::/48", "service_cidr": "fd00:96::/112"},
+    )
+    assert result.findings == []
+    assert result.plan["hosts"]["node01"]["vip_route"] == {"destination": "fd00:97::2/128", "source": "fd00:253::131"}
+    assert result.plan["dns_address"] == "fd00:96::a"
+
+
+def test_a_members_own_cards_are_no_conflict() -> None:
+    member = {"member": True, "admin_conf": True, "node_name": "node01", "kubelet_conf": True, "ours": True}
+    links = [
+        *seed_facts("node01", 131)["links"],
+        card("cni0", "100.64.3.1/24", kind="bridge"),
+        card("kube-ipvs0", "10.96.0.1/32", "10.96.0.10/32", kind="dummy"),
+    ]
+    assert plan(seed_cluster(node01={"links": links, "kubernetes": member})).findings == []
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One thing wrong, and what must be told of it."""
+
+    name: str
+    variable: str
+    found: str
+    remedy: str
+    variables: dict[str, Any] = field(default_factory=dict)
+    hosts: Callable[[], list[Host]] = seed_cluster
+    bundle: dict[str, Any] | None = field(default_factory=dict)
+    where: tuple[str, ...] = ("",)
+    severity: str = "error"
+
+
+def only(*names: str) -> Callable[[], list[Host]]:
+    return lambda: [host for host in seed_cluster() if host.name in names]
+
+
+def with_facts(**per_host: dict[str, Any]) -> Callable[[], list[Host]]:
+    return lambda: seed_cluster(**per_host)
+
+
+def with_network(value: Any, *names: str) -> Callable[[], list[Host]]:
+    return lambda: [
+        replace(host, cluster_network=value) if not names or host.name in names else host for host in seed_cluster()
+    ]
+
+
+def unreachable() -> list[Host]:
+    hosts = seed_cluster()
+    hosts[3] = replace(hosts[3], facts=None, trouble="it cannot be reached: Connection timed out")
+    return hosts
+
+
+def same(*names: str, **identity: Any) -> Callable[[], list[Host]]:
+    return with_facts(
+        **{
+            name: {
+                "identity": {"hostname": name, "machine_id": f"of-{name}", "product_uuid": "", "macs": [], **identity}
+            }
+            for name in names
+        }
+    )
+
+
+def extra_card(*cards: dict[str, Any]) -> Callable[[], list[Host]]:
+    return with_facts(node01={"links": [*seed_facts("node01", 131)["links"], *cards]})
+
+
+def inner_card(**more: Any) -> Callable[[], list[Host]]:
+    links = [card("ens32", f"{INTERNAL}.131/24", **more), card("ens33", "192.168.160.246/23")]
+    return with_facts(node01={"links": links})
+
+
+ALL = tuple(ADDRESSES)
+TYPO = "192.168.253.1 (or 192.168.253.0/24)"
+ELSEWHERE = {"member": False, "admin_conf": False, "node_name": "", "kubelet_conf": True, "ours": False}
+
+BAD = [
+    Bad("no control plane", "kube_control_plane", "is empty", "one host, or better three", hosts=only("node01")),
+    Bad("no host at all", "kube_control_plane", "is empty", "one host", hosts=list),
+    Bad(
+        "two control planes",
+        "kube_control_plane",
+        "2 control-plane hosts: master1, master2",
+        "odd number",
+        hosts=only("master1", "master2", "node01"),
+        severity="warning",
+    ),
+    Bad(
+        "unreachable host",
+        "ansible_host",
+        "it cannot be reached: Connection timed out",
+        "its address, user, key",
+        hosts=unreachable,
+        where=("node01",),
+    ),
+    Bad(
+        "no ip program",
+        "",
+        "no program ip",
+        "package iproute2",
+        hosts=with_facts(node01={"links": [], "problems": [{"what": "ip -j address", "why": "no program ip"}]}),
+        where=("node01",),
+    ),
+    Bad(
+        "facts are garbage",
+        "",
+        "cannot be read",
+        "report it",
+        hosts=with_facts(node01={"links": [{"mtu": 1}]}),
+        where=("node01",),
+    ),
+    # cluster_network
+    Bad(
+        "the seed's typo",
+        "cluster_network",
+        "192.158.253.1 is reached only through the default route",
+        TYPO,
+        hosts=with_network("192.158.253.1"),
+        where=ALL,
+    ),
+    Bad(
+        "a typo in the network",
+        "cluster_network",
+        "inside 192.158.253.0/24",
+        "cluster_network: 192.168.253.0/24",
+        hosts=with_network("192.158.253.0/24"),
+        where=ALL,
+    ),
+    Bad(
+        "a network of nobody",
+        "cluster_network",
+        "the host has 192.168.253.0/24 (ens32)",
+        "a network that the host is on",
+        hosts=with_network("10.9.0.0/16"),
+        where=ALL,
+    ),
+    Bad(
+        "one host is elsewhere",
+        "cluster_network",
+        "no card has an address inside 192.168.253.0/24",
+        "Set cluster_network",
+        hosts=with_facts(node01={"links": [card("ens33", "192.168.160.246/23")]}),
+        where=("node01",),
+    ),
+    Bad(
+        "no such card",
+        "cluster_network",
+        "there is no card 'ens31'",
+        "192.168.253.0/24 (ens32)",
+        hosts=with_network("ens31", "master2"),
+        where=("master2",),
+    ),
+    Bad(
+        "part of a card's name",
+        "cluster_network",
+        "there is no card 'ens3'",
+        "192.168.253.0/24 (ens32)",
+        hosts=with_network("ens3"),
+        where=ALL,
+    ),
+    Bad(
+        "a glob",
+        "cluster_network",
+        "there is no card 'en*'",
+        "write cluster_network: en.*",
+        hosts=with_network("en*"),
+        where=ALL,
+    ),
+    Bad(
+        "an ambiguous pattern",
+        "cluster_network",
+        "fits ens32, ens33",
+        "fits one card only",
+        hosts=with_network("ens.*"),
+        where=ALL,
+    ),
+    Bad(
+        "no address at all",
+        "cluster_network",
+        "'192.168.253.300' looks like an address",
+        "192.168.253.0/24",
+        hosts=with_network("192.168.253.300"),
+    ),
+    Bad(
+        "no network at all",
+        "cluster_network",
+        "'192.168.253.0/33' is not a network",
+        "192.168.253.0/24",
+        hosts=with_network("192.168.253.0/33"),
+    ),
+    Bad("a mapping", "cluster_network", "is not a text", "192.168.253.0/24", hosts=with_network({"cidr": "x"})),
+    Bad(
+        "only docker is inside",
+        "cluster_network",
+        "only docker0 (172.17.0.1/16)",
+        "cluster_network: docker0",
+        hosts=lambda: (
+            [
+                replace(h, cluster_network="172.17.0.0/16")
+                for h in extra_card(card("docker0", "172.17.0.1/16"))()
+                if h.name == "node01"
+            ]
+            + only("master1")()
+        ),
+        where=("node01",),
+    ),
+    Bad(
+        "nothing in common",
+        "cluster_network",
+        "no network is common to all hosts",
+        "also per host",
+        hosts=lambda: [
+            replace(host, cluster_network="auto", facts=facts(host.name, [card("e0", f"10.{n}.0.1/24")]))
+            for n, host in enumerate(seed_cluster())
+        ],
+        where=ALL,
+    ),
+    Bad(
+        "two cards in one network",
+        "cluster_network",
+        "two cards are inside 192.168.253.0/24",
+        "cluster_network: ens32",
+        hosts=extra_card(card("ens34", f"{INTERNAL}.231/24")),
+        where=("node01",),
+        severity="warning",
+    ),
+    Bad(
+        "card without a carrier",
+        "cluster_network",
+        "ens32 (192.168.253.131) is without a carrier",
+        "cable and switch",
+        hosts=inner_card(carrier=False),
+        where=("node01",),
+    ),
+    Bad(
+        "card down",
+        "cluster_network",
+        "ens32 (192.168.253.131) is down",
+        "ip link set ens32 up",
+        hosts=inner_card(up=False, carrier=False),
+        where=("node01",),
+    ),
+    Bad(
+        "docker overlaps the cluster",
+        "cluster_network",
+        "192.168.253.128/25 of docker0",
+        "docker: bip",
+        hosts=extra_card(card("docker0", f"{INTERNAL}.254/25", kind="bridge")),
+        where=("node01",),
+    ),
+    Bad(
+        "other MTU",
+        "cluster_network",
+        "ens32 has an MTU of 1400",
+        "the same MTU",
+        hosts=inner_card(mtu=1400),
+        where=("node01",),
+        severity="warning",
+    ),
+    Bad(
+        "slow link",
+        "cluster_network",
+        "runs at 100 Mbit/s, others at 10000",
+        "cable, switch port",
+        hosts=with_facts(
+            node01={"links": [card("ens32", f"{INTERNAL}.131/24", speed_mbps=100)]},
+            master1={"links": [card("ens32", f"{INTERNAL}.129/24", speed_mbps=10000)]},
+        ),
+        where=("node01",),
+        severity="warning",
+    ),
+    Bad(
+        "half duplex",
+        "cluster_network",
+        "half duplex",
+        "full duplex",
+        hosts=inner_card(duplex="half"),
+        where=("node01",),
+        severity="warning",
+    ),
+    Bad(
+        "same cluster address",
+        "cluster_network",
+        "192.168.253.129 is also that of",
+        "address of its own",
+        hosts=with_facts(node01=seed_facts("node01", 129)),
+        where=("master1", "node01"),
+    ),
+    # identity
+    Bad(
+        "same host name",
+        "",
+        "host name node01 is also that of",
+        "hostnamectl set-hostname",
+        hosts=same("node01", "master3", hostname="node01"),
+        where=("master3", "node01"),
+    ),
+    Bad(
+        "same host name in other letters",
+        "",
+        "host name node01 is also that of node01",
+        "hostnamectl",
+        hosts=same("master3", hostname="NODE01"),
+        where=("master3",),
+    ),
+    Bad(
+        "localhost",
+        "",
+        "its host name is 'localhost'",
+        "hostnamectl set-hostname",
+        hosts=same("node01", hostname="localhost"),
+        where=("node01",),
+    ),
+    Bad(
+        "bad host name",
+        "",
+        "its host name is 'node_01'",
+        "letters, digits and dashes",
+        hosts=same("node01", hostname="node_01"),
+        where=("node01",),
+    ),
+    Bad(
+        "same machine-id",
+        "",
+        "machine-id cloned is also that of",
+        "systemd-machine-id-setup",
+        hosts=same("node01", "master1", machine_id="cloned"),
+        where=("master1", "node01"),
+    ),
+    Bad(
+        "same product_uuid",
+        "",
+        "product_uuid 4c4c4544-1 is also that of",
+        "hypervisor",
+        hosts=same("node01", "master1", product_uuid="4C4C4544-1"),
+        where=("master1", "node01"),
+    ),
+    Bad(
+        "same MAC",
+        "",
+        "MAC 52:54:00:00:00:01 is also that of",
+        "MAC of its own",
+        hosts=same("node01", "master1", macs=["52:54:00:00:00:01"]),
+        where=("master1", "node01"),
+    ),
+    Bad(
+        "a member of something else",
+        "",
+        "already a node of a cluster",
+        "kubeadm reset",
+        hosts=with_facts(node01={"kubernetes": ELSEWHERE}),
+        where=("node01",),
+    ),
+    # VIP and CIDRs
+    Bad(
+        "VIP inside the hosts' network",
+        "apiserver_vip",
+        "192.168.253.2 is inside 192.168.253.0/24 of ens32",
+        "10.103.97.2",
+        {"apiserver_vip": "192.168.253.2"},
+        where=ALL,
+    ),
+    Bad(
+        "VIP on a card",
+        "apiserver_vip",
+        "10.103.97.2 is an address of ens34",
+        "ip address del 10.103.97.2/32 dev ens34",
+        hosts=extra_card(card("ens34", "10.103.97.2/32")),
+        where=("node01",),
+    ),
+    Bad(
+        "VIP inside the pods' network",
+        "apiserver_vip",
+        "inside pod_cidr 100.64.0.0/10",
+        "outside 100.64.0.0/10",
+        {"apiserver_vip": "100.64.0.5"},
+    ),
+    Bad(
+        "VIP inside the services' network",
+        "apiserver_vip",
+        "inside service_cidr 10.96.0.0/12",
+        "outside 10.96.0.0/12",
+        {"service_cidr": "10.96.0.0/12"},
+        severity="warning",
+    ),
+    Bad(
+        "VIP of the other family",
+        "apiserver_vip",
+        "fd00::2 is IPv6, but",
+        "of the other family",
+        {"apiserver_vip": "fd00::2"},
+        where=ALL,
+    ),
+    Bad("VIP is loopback", "apiserver_vip", "'127.0.0.1' is a loopback", "10.103.97.2", {"apiserver_vip": "127.0.0.1"}),
+    Bad(
+        "VIP is no address",
+        "apiserver_vip",
+        "'10.103.97' is not an address",
+        "10.103.97.2",
+        {"apiserver_vip": "10.103.97"},
+    ),
+    Bad(
+        "pods overlap services",
+        "service_cidr",
+        "10.96.0.0/16 overlaps pod_cidr 10.0.0.0/8",
+        "do not overlap",
+        {"pod_cidr": "10.0.0.0/8", "apiserver_vip": "172.31.0.2"},
+    ),
+    Bad(
+        "pods overlap hosts",
+        "pod_cidr",
+        "192.168.0.0/16 overlaps 192.168.253.0/24 of ens32",
+        "that no host uses",
+        {"pod_cidr": "192.168.0.0/16"},
+        where=ALL,
+    ),
+    Bad(
+        "services overlap hosts",
+        "service_cidr",
+        "192.168.160.0/20 overlaps",
+        "that no host uses",
+        {"service_cidr": "192.168.160.0/20"},
+        where=ALL,
+    ),
+    Bad(
+        "docker overlaps pods",
+        "pod_cidr",
+        "172.16.0.0/12 overlaps 172.17.0.0/16 of docker0",
+        "that no host uses",
+        {"pod_cidr": "172.16.0.0/12"},
+        extra_card(card("docker0", "172.17.0.1/16")),
+        where=("node01",),
+    ),
+    Bad(
+        "tailscale is inside the pods' network",
+        "pod_cidr",
+        "overlaps 100.101.1.1/32 of tailscale0",
+        "no host uses",
+        hosts=extra_card(card("tailscale0", "100.101.1.1/32")),
+        where=("node01",),
+        severity="warning",
+    ),
+    Bad(
+        "pods' network too small",
+        "pod_cidr",
+        "10.5.0.0/23 has room for 2",
+        "100.64.0.0/10",
+        {"pod_cidr": "10.5.0.0/23"},
+    ),
+    Bad(
+        "pods' network too large",
+        "pod_cidr",
+        "room for 131072",
+        "100.64.0.0/10",
+        {"pod_cidr": "10.0.0.0/7", "service_cidr": "172.30.0.0/16", "apiserver_vip": "172.31.0.2"},
+    ),
+    Bad(
+        "services' network too small",
+        "service_cidr",
+        "has 8 addresses",
+        "10.96.0.0/16",
+        {"service_cidr": "10.96.0.0/29"},
+    ),
+    Bad(
+        "services' network too large",
+        "service_cidr",
+        "has 2097152 addresses",
+        "10.96.0.0/16",
+        {"service_cidr": "10.96.0.0/11", "apiserver_vip": "172.31.0.2"},
+    ),
+    Bad(
+        "families differ",
+        "service_cidr",
+        "are not of the same families",
+        "one network for each family",
+        {"service_cidr": "10.96.0.0/16,fd00:96::/112"},
+    ),
+    Bad("pod_cidr is no network", "pod_cidr", "has no prefix length", "100.64.0.0/10", {"pod_cidr": "100.64.0.0"}),
+    Bad(
+        "two pod networks of one family",
+        "pod_cidr",
+        "at most one network per family",
+        "one per family",
+        {"pod_cidr": "10.1.0.0/16,10.2.0.0/16"},
+    ),
+    # versions and the bundle
+    Bad(
+        "not a version",
+        "kubernetes_version",
+        "'latest' is not a Kubernetes version",
+        "v1.20.2",
+        {"kubernetes_version": "latest"},
+    ),
+    Bad("too old", "kubernetes_version", "v1.18.0 is not supported", "v1.20.2", {"kubernetes_version": "1.18.0"}),
+    Bad(
+        "not the bundle's",
+        "kubernetes_version",
+        "v1.19.2 is wanted, but the bundle /root/kube.tar.gz holds v1.20.2",
+        "Set kubernetes_version: v1.20.2",
+        {"kubernetes_version": "v1.19.2"},
+    ),
+    Bad("no version anywhere", "kubernetes_version", "no bundle tells it", "Set bundle", bundle=None),
+    Bad(
+        "no bundle there",
+        "bundle",
+        "no file on the controller",
+        "playbooks/bundle.yml",
+        bundle={"manifest": None, "trouble": "/root/kube.tar.gz is no file on the controller"},
+    ),
+    Bad(
+        "wrong checksum",
+        "bundle_sha256",
+        f"has the sum {'a' * 64}, but {'b' * 64} is expected",
+        "Fetch the bundle again",
+        bundle={"expected_sha256": "b" * 64},
+    ),
+    Bad(
+        "not a checksum",
+        "bundle_sha256",
+        "'abc' is not a SHA-256 sum",
+        "64 hexadecimal digits",
+        {"bundle_sha256": "abc"},
+    ),
+    Bad(
+        "other architecture",
+        "bundle",
+        "the host is arm64, the bundle is for amd64",
+        "the bundle for arm64",
+        hosts=with_facts(node01={"system": {"architecture": "aarch64"}}),
+        where=("node01",),
+    ),
+    Bad(
+        "other distribution",
+        "bundle",
+        "the host is ubuntu-24.04, the bundle has packages for debian-12",
+        "for ubuntu-24.04",
+        hosts=with_facts(node01={"system": {"os_id": "ubuntu", "os_version": "24.04"}}),
+        where=("node01",),
+        bundle={"manifest": {**MANIFEST, "parts": [{"kind": "package", "distribution": "debian-12"}]}},
+        severity="warning",
+    ),
+    Bad(
+        "bundle of no version",
+        "bundle",
+        "its manifest says",
+        "another bundle",
+        bundle={"manifest": {**MANIFEST, "kubernetes_version": "v0.9.0"}},
+        variables={"kubernetes_version": "v1.20.2"},
+    ),
+    # the other variables
+    Bad(
+        "unknown CNI", "cni", "'flannel' is none of calico, bridge, none", "calico, bridge or none", {"cni": "flannel"}
+    ),
+    Bad("unknown balancer", "apiserver_balancer", "'haproxy' is none of", "ipvs", {"apiserver_balancer": "haproxy"}),
+    Bad("unknown encapsulation", "calico_encapsulation", "'gre' is none of", "vxlan", {"calico_encapsulation": "gre"}),
+    Bad(
+        "nftables empties IPVS",
+        "kube_proxy_mode",
+        "empties all of IPVS",
+        "iptables or ipvs",
+        {"kube_proxy_mode": "nftables"},
+    ),
+    Bad("port out of range", "apiserver_port", "70000 is not a port", "from 1 to 65535", {"apiserver_port": 70000}),
+    Bad("port is a word", "apiserver_port", "'https' is not a whole number", "6443", {"apiserver_port": "https"}),
+    Bad("port is a boolean", "apiserver_port", "'True' is not a whole number", "6443", {"apiserver_port": True}),
+    Bad(
+        "bad API name",
+        "apiserver_name",
+        "'Api_Server' is not a DNS name",
+        "lower case",
+        {"apiserver_name": "Api_Server"},
+    ),
+    Bad("bad DNS domain", "dns_domain", "'.local' is not a DNS name", "cluster.local", {"dns_domain": ".local"}),
+    Bad(
+        "bad SAN",
+        "apiserver_extra_sans",
+        "'a b' is neither",
+        "addresses and DNS names",
+        {"apiserver_extra_sans": ["a b"]},
+    ),
+    Bad("bad time server", "time_servers", "'ntp server' is neither", "time servers", {"time_servers": ["ntp server"]}),
+    Bad(
+        "tolerance of nothing",
+        "clock_tolerance_seconds",
+        "0 is not above zero",
+        "such as 2",
+        {"clock_tolerance_seconds": 0},
+    ),
+    Bad(
+        "tolerance is a word",
+        "clock_tolerance_seconds",
+        "'two' is not a number",
+        "such as 2",
+        {"clock_tolerance_seconds": "two"},
+    ),
+    Bad("arguments are a list", "etcd_extra_args", "is not a mapping", "{name: value}", {"etcd_extra_args": ["x"]}),
+    Bad(
+        "arguments with dashes",
+        "apiserver_extra_args",
+        "without dashes",
+        "{name: value}",
+        {"apiserver_extra_args": {"--v": "2"}},
+    ),
+    Bad(
+        "kubelet's settings are a text", "kubelet_config", "is not a mapping", "{name: value}", {"kubelet_config": "x"}
+    ),
+    Bad(
+        "unknown Calico method",
+        "calico_autodetection_method",
+        "'ens32' is none of",
+        "interface=^ens32$",
+        {"calico_autodetection_method": "ens32"},
+    ),
+    Bad(
+        "Calico's address has a slip",
+        "calico_autodetection_method",
+        "not an address",
+        "interface=",
+        {"calico_autodetection_method": "can-reach=192.168.253"},
+    ),
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
+def test_bad_input_is_told(bad: Bad) -> None:
+    given_bundle = None if bad.bundle is None else bundle(**bad.bundle)
+    result = plan_cluster(bad.hosts(), bad.variables, given_bundle)
+    told = [item for item in result.findings if bad.found in item.found and item.variable == bad.variable]
+    assert told, "\n".join(map(str, result.findings))
+    assert {item.severity for item in told} == {bad.severity}
+    assert {item.host for item in told} == set(bad.where)
+    assert all(bad.remedy in item.remedy for item in told), told
+    assert all(item.why for item in told)
+    assert result.sound == (bad.severity != "error")
+
+
+def test_names_of_bad_inputs_are_unique() -> None:
+    assert len({bad.name for bad in BAD}) == len(BAD) >= 60
+
+
+def test_everything_is_told_at_once() -> None:
+    hosts = [replace(host, cluster_network="192.158.253.1") for host in unreachable()][1:]
+    result = plan(hosts, {"cni": "flannel", "apiserver_vip": "100.64.0.1", "kubernetes_version": "v1.19.2"})
+    assert {item.variable for item in result.findings} >= {
+        "cluster_network",
+        "ansible_host",
+        "cni",
+        "apiserver_vip",
+        "kubernetes_version",
+        "kube_control_plane",
+    }
+
+
+# --- any input -------------------------------------------------------------------------------------------------------
+
+NAMES = ["m1", "m2", "m3", "n1", "n2", "n3"]
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> list[Host]:
+    hosts = []
+    for position, name in enumerate(draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=6))):
+        cards = [
+            card(
+                draw(st.sampled_from([f"e{number}", f"ens{number}", "docker0"]))
+                + ("" if number == 0 else f".{number}"),
+                address(f"10.{draw(st.integers(0, 2))}.{number}.{draw(st.integers(1, 6))}/{draw(st.integers(16, 32))}"),
+                mtu=draw(st.sampled_from([1500, 9000])),
+                up=draw(st.booleans()),
+            )
+            for number in range(draw(st.integers(0, 3)))
+        ]
+        hosts.append(
+            Host(
+                name=name,
+                position=position,
+                control_plane=draw(st.booleans()),
+                worker=draw(st.booleans()),
+                facts=draw(st.one_of(st.none(), st.just(facts(name, cards)))),
+                cluster_network=draw(
+                    st.sampled_from(
+                        ["auto", "10.0.0.0/16", "10.0.0.0/8", "10.1.0.1", "e0", "ens.*", "nonsense/", ["e0", "ens1"]]
+                    )
+                ),
+            )
+        )
+    return hosts
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(max_size=12), st.lists(st.text(max_size=5), max_size=2)
+)
+VARIABLES = st.dictionaries(
+    st.sampled_from(
+        [
+            "apiserver_vip",
+            "pod_cidr",
+            "service_cidr",
+            "cni",
+            "apiserver_port",
+            "kubernetes_version",
+            "time_servers",
+            "clock_tolerance_seconds",
+            "etcd_extra_args",
+            "apiserver_extra_sans",
+            "calico_autodetection_method",
+        ]
+    ),
+    VALUES,
+    max_size=3,
+)
+
+
+@settings(max_examples=150)
+@given(hosts=clusters(), variables=VARIABLES, data=st.data())
+def test_any_input_gives_one_plan_and_never_an_exception(
+    hosts: list[Host], variables: dict[str, Any], data: st.DataObject
+) -> None:
+    first = plan_cluster(hosts, variables, Bundle(manifest=MANIFEST))
+    again = plan_cluster(data.draw(st.permutations(hosts)), variables, Bundle(manifest=MANIFEST))
+    assert again == first
+    json.dumps(first.plan)
+    for item in first.findings:
+        assert item.severity in SEVERITIES
+        assert item.found
+        assert item.why
+        assert item.remedy or item.severity == "info"
+    by_name = {host.name: host for host in hosts}
+    for name, node in first.plan.get("hosts", {}).items():
+        held = {item["address"] for link in (by_name[name].facts or {})["links"] for item in link["addresses"]}
+        assert node["address"] in held
+        assert ip_address(node["address"]) in ip_network(node["network"])
+        if isinstance(by_name[name].cluster_network, str) and "/" in by_name[name].cluster_network:
+            assert ip_address(node["address"]) in ip_network(by_name[name].cluster_network)
+        assert node["address"] != first.plan["apiserver"]["vip"]
+    if first.sound:
+        assert first.plan["control_plane"]
+        assert set(first.plan["hosts"]) == set(by_name)

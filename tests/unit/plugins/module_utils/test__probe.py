@@ -1,0 +1,228 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the measurements mean."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _probe
+from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding
+from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import plan_cluster
+from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import bundle, card, seed_cluster, seed_facts
+
+PLAN = plan_cluster(seed_cluster(), {}, bundle()).plan
+
+
+def measured(name: str, offset: float = 0.0, **more: Any) -> dict[str, Any]:
+    """What a host measures when all is well."""
+    arguments = _probe.probe_arguments(PLAN, name)
+    return {
+        "peers": [
+            {**peer, "milliseconds": 0.3, "full_milliseconds": 0.5, "largest": peer["size"], "tcp": ""}
+            for peer in arguments["peers"]
+        ],
+        "lookups": {
+            peer["address"]: {"dev": arguments["interface"], "source": arguments["source"], "gateway": None}
+            for peer in arguments["peers"]
+        },
+        "kernel_modules": dict.fromkeys(arguments["kernel_modules"], True),
+        "clock": {"offset_seconds": offset, "uncertainty_seconds": 0.02},
+        "trouble": "",
+        **more,
+    }
+
+
+def judge(
+    changed_facts: dict[str, Any] | None = None,
+    changed_probe: dict[str, Any] | None = None,
+    probes: dict[str, dict[str, Any]] | None = None,
+) -> list[Finding]:
+    """The verdict on four good hosts, of which node01 or some measurements are changed."""
+    facts = {host.name: dict(host.facts or {}) for host in seed_cluster()}
+    facts["node01"].update(changed_facts or {})
+    measurements = {name: measured(name) for name in PLAN["hosts"]}
+    measurements["node01"].update(changed_probe or {})
+    measurements.update(probes or {})
+    return _probe.judge(PLAN, facts, measurements, {})
+
+
+def peer(**more: Any) -> dict[str, Any]:
+    """node01's peers, the first of which is as told."""
+    peers = measured("node01")["peers"]
+    return {"peers": [{**peers[0], **more}, *peers[1:]]}
+
+
+def test_all_is_well() -> None:
+    assert judge() == []
+
+
+def listen(port: int, process: str = "nginx", protocol: str = "tcp") -> dict[str, Any]:
+    return {"listening": [{"port": port, "process": process, "protocol": protocol, "address": "127.0.0.1"}]}
+
+
+OURS = {"kubernetes": {"member": False, "ours": True}}
+MEMBER = {"kubernetes": {"member": True, "ours": True}}
+SILENT = {"milliseconds": None, "full_milliseconds": None, "largest": None}
+LOOKUP = {"192.168.253.129": {"dev": "ens33", "source": "192.168.160.246", "gateway": None}}
+OTHER_SOURCE = {"192.168.253.129": {"dev": "ens32", "source": "192.168.253.200", "gateway": None}}
+
+CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
+    (
+        "silent peer",
+        {},
+        peer(**SILENT),
+        "error",
+        "no answer from 192.168.253.131 on ens32 to master1 (192.168.253.129)",
+    ),
+    ("ICMP is filtered", {}, peer(**SILENT, tcp="port 22 is open"), "warning", "but TCP answers (port 22 is open)"),
+    ("the path drops big packets", {}, peer(full_milliseconds=None, largest=1400), "error", "1500 bytes does not pass"),
+    ("no packet could be sent", {}, {"trouble": "Operation not permitted"}, "error", "Operation not permitted"),
+    ("the kernel takes the other card", {}, {"lookups": LOOKUP}, "error", "takes ens33 with 192.168.160.246"),
+    ("the kernel takes another source", {}, {"lookups": OTHER_SOURCE}, "warning", "not 192.168.253.131"),
+    ("a module is missing", {}, {"kernel_modules": {"ip_vs": False, "overlay": True}}, "error", "has no ip_vs"),
+    ("kubelet's port is taken", listen(10250), {}, "error", "port 10250 is taken by nginx"),
+    ("swap", {"system": {"swap": ["/dev/sda2"]}}, {}, "info", "swap is on (/dev/sda2)"),
+    ("no cgroups", {"system": {"cgroup": "none"}}, {}, "error", "no cgroups"),
+    ("no systemd", {"system": {"init": "runit"}}, {}, "error", "its init is runit"),
+    ("little disk", {"disk": {"free_mb": 3000, "path": "/var/lib"}}, {}, "warning", "3000 MiB are free in /var/lib"),
+    ("no disk", {"disk": {"free_mb": 300, "path": "/var/lib"}}, {}, "error", "300 MiB are free in /var/lib"),
+    (
+        "loopback name",
+        {"hosts_file": [{"address": "127.0.1.1", "names": ["node01"]}]},
+        {},
+        "warning",
+        "'127.0.1.1 node01'",
+    ),
+    ("no time daemon", {"clock": {"daemon": ""}}, {}, "info", "no time daemon runs"),
+]
+
+
+@pytest.mark.parametrize(
+    ("facts", "probe", "severity", "found"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
+)
+def test_trouble_is_told(facts: dict[str, Any], probe: dict[str, Any], severity: str, found: str) -> None:
+    (finding,) = judge(facts, probe)
+    assert (finding.severity, finding.host) == (severity, "node01")
+    assert found in finding.found
+    assert finding.why
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        listen(6443),
+        listen(10250, protocol="udp"),
+        {**listen(10250, "kubelet"), **OURS},
+        {**listen(10250, "kubelet"), **MEMBER},
+        {**MEMBER, "disk": {"free_mb": 300}, "clock": {"daemon": ""}},
+        {"hosts_file": [{"address": "127.0.0.1", "names": ["localhost"]}, {"address": "what", "names": ["node01"]}]},
+    ],
+    ids=["not a worker's port", "udp", "of an unfinished run", "of a member", "a member's disk", "localhost"],
+)
+def test_no_trouble(facts: dict[str, Any]) -> None:
+    assert judge(facts) == []
+
+
+def test_the_apiservers_port_is_the_plans() -> None:
+    node = PLAN["hosts"]["master1"]
+    assert set(_probe.needed_ports(PLAN, node)) == {2379, 2380, 6443, 10250, 10257, 10259}
+    other = {**PLAN, "apiserver": {**PLAN["apiserver"], "port": 7443}}
+    assert 7443 in _probe.needed_ports(other, node)
+    assert 6443 not in _probe.needed_ports(other, node)
+
+
+def test_strict_filter_is_told_with_the_wrong_card() -> None:
+    links = [card("ens32", "192.168.253.131/24", rp_filter=1), card("ens33", "192.168.160.246/23")]
+    (finding,) = judge({"links": links, "rp_filter_all": 0}, {"lookups": LOOKUP})
+    assert "strict reverse path filter" in finding.why
+
+
+def test_small_hosts_are_told_unless_known() -> None:
+    small = {"system": {"cpus": 1, "memory_mb": 1000}}
+    facts = {"master1": {**seed_facts("master1", 129), **small}}
+    (finding,) = _probe.judge(PLAN, facts, {}, {})
+    assert finding.severity == "warning"
+    assert _probe.judge({**PLAN, "ignore_preflight_errors": ["NumCPU", "Mem"]}, facts, {}, {}) == []
+
+
+def test_a_host_that_could_not_measure_is_told() -> None:
+    (finding,) = _probe.judge(PLAN, {}, {}, {"node01": "Incorrect sudo password"})
+    assert "Incorrect sudo password" in finding.found
+
+
+# --- clocks ----------------------------------------------------------------------------------------------------------
+
+
+def clocks(**offsets: float) -> list[Finding]:
+    return judge(probes={name: measured(name, offset) for name, offset in offsets.items()})
+
+
+@pytest.mark.parametrize(
+    ("offsets", "wrong"),
+    [
+        ({"node01": 2.5}, ["node01"]),
+        ({"node01": -3600.0}, ["node01"]),
+        ({"node01": 1.9}, []),
+        ({"node01": 2.01}, []),  # within the uncertainty of the measurement
+        (dict.fromkeys(("master1", "master2", "master3", "node01"), 5000.0), []),  # the controller's clock is off
+        ({"master1": 5.0, "master2": 5.0}, ["master1", "master2", "master3", "node01"]),
+    ],
+)
+def test_clocks_against_the_median(offsets: dict[str, float], wrong: list[str]) -> None:
+    assert [finding.host for finding in clocks(**offsets)] == wrong
+
+
+def test_a_wrong_clock_is_told_in_words() -> None:
+    (finding,) = clocks(node01=-3600.0)
+    assert "its clock is 3600.0 s behind the hosts' median" in finding.found
+    assert finding.variable == "clock_tolerance_seconds"
+
+
+def test_offset_is_measured_at_the_middle_of_the_shortest_round_trip() -> None:
+    slow, fast = _probe.clock_offset(100.0, 103.0, 102.0), _probe.clock_offset(100.0, 101.5, 100.5)
+    assert (slow.seconds, slow.uncertainty) == (2.0, 1.0)
+    assert _probe.best_offset([slow, fast]) == fast
+    assert _probe.best_offset([]) is None
+
+
+# --- packets ---------------------------------------------------------------------------------------------------------
+
+
+def test_probe_arguments_are_the_plans() -> None:
+    arguments = _probe.probe_arguments(PLAN, "node01")
+    assert (arguments["interface"], arguments["source"]) == ("ens32", "192.168.253.131")
+    assert [item["name"] for item in arguments["peers"]] == ["master1", "master2", "master3"]
+
+
+@given(
+    family=st.sampled_from([4, 6]),
+    identifier=st.integers(0, 65535),
+    sequence=st.integers(0, 65535),
+    size=st.integers(64, 9000),
+)
+def test_a_request_has_its_size_and_its_answer_is_known(family: int, identifier: int, sequence: int, size: int) -> None:
+    request = _probe.echo_request(family, identifier, sequence, size)
+    assert len(request) == size - _probe.IP_HEADER[family]
+    if family == 4:
+        assert _probe.checksum(request) == 0
+    reply = bytes([_probe.ECHO_REPLY[family]]) + request[1:]
+    packet = (b"\x46" + bytes(23) if family == 4 else b"") + reply  # an IPv4 header with options
+    assert _probe.echo_sequence(family, identifier, packet) == sequence
+    assert _probe.echo_sequence(family, identifier ^ 1, packet) is None
+    assert _probe.echo_sequence(family, identifier, packet[:5]) is None
+
+
+def test_a_request_of_ours_is_not_taken_for_an_answer() -> None:
+    request = _probe.echo_request(6, 7, 1, 64)
+    assert _probe.echo_sequence(6, 7, request) is None
+    assert struct.unpack("!B", request[:1]) == (128,)
+
+
+def test_smaller_steps() -> None:
+    assert _probe.smaller_steps(1500) == [1492, 1480, 1460, 1450, 1420, 1400, 1280, 576]
