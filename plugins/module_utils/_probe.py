@@ -28,6 +28,7 @@ MIB_FOR_ETCD = 1024
 MIB_LITTLE = 5120
 LEAST_CPUS, LEAST_MIB = 2, 1700
 STRICT = 1
+DEBIANS_OWN = "127.0.1.1"  # the line that Debian's installer writes for the host's own name
 
 KUBELET = 10250
 CONTROL_PLANE_PORTS = {2379: "etcd", 2380: "etcd", 10257: "kube-controller-manager", 10259: "kube-scheduler"}
@@ -362,14 +363,14 @@ def _judge_disk(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
 def _judge_names(host: _Seen, found: Findings) -> None:
     names = {str(host.node["node_name"]).lower(), str(host.fact("identity", "hostname") or "").lower()} - {""}
     for address, alias in _loopback_names(host.fact("hosts_file") or ()):
-        if alias.lower() in names:
-            found.warning(
-                host.name,
-                "",
-                f"/etc/hosts has the line '{address} {alias}'",
-                "Programs that look up the host's own name get a loopback address and offer it to others.",
-                "Remove the name from that line; this collection adds a line with the cluster address.",
-            )
+        if alias.lower() not in names:
+            continue
+        line = f"/etc/hosts has the line '{address} {alias}'"
+        why = "Programs that look up the host's own name get a loopback address and offer it to others."
+        if address == DEBIANS_OWN:
+            found.info(host.name, "", f"{line}; it will be replaced by one with the cluster address", why)
+        else:
+            found.warning(host.name, "", line, why, "Remove the name from that line.")
 
 
 def _loopback_names(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
