@@ -28,6 +28,7 @@ MIB_FOR_ETCD = 1024
 MIB_LITTLE = 5120
 LEAST_CPUS, LEAST_MIB = 2, 1700
 STRICT = 1
+FEW = 8
 DEBIANS_OWN = "127.0.1.1"  # the line that Debian's installer writes for the host's own name
 
 KUBELET = 10250
@@ -186,41 +187,44 @@ def _judge_peers(host: _Seen, found: Findings) -> None:
             "The proof sends packets from the cluster card, which root may do.",
             "Run with become: true, and check that the card still has its address.",
         )
-    for peer in host.probe.get("peers") or ():
-        card, source = host.node["interface"], host.node["address"]
-        way = f"from {source} on {card} to {peer['name']} ({peer['address']})"
-        if peer.get("milliseconds") is None:
-            _judge_silent(host, peer, way, found)
-        elif peer.get("full_milliseconds") is None:
-            passes = peer.get("largest")
-            found.error(
-                host.name,
-                "cluster_network",
-                f"a packet of {peer['size']} bytes does not pass {way}"
-                + (f"; {passes} bytes do" if passes else "; small ones do"),
-                "Large transfers would hang for ever, while small requests work.",
-                f"Give switches and all cards on the way an MTU of at least {peer['size']}, "
-                + (f"or set the cards' MTU to {passes}." if passes else "or lower the cards' MTU."),
-            )
-
-
-def _judge_silent(host: _Seen, peer: Mapping[str, Any], way: str, found: Findings) -> None:
-    if peer.get("tcp"):
+    way = f"from {host.node['address']} on {host.node['interface']} to "
+    peers = host.probe.get("peers") or ()
+    silent = [peer for peer in peers if peer.get("milliseconds") is None]
+    deaf = [peer for peer in silent if not peer.get("tcp")]
+    if deaf:
+        found.error(
+            host.name,
+            "cluster_network",
+            f"no answer {way}{_names(deaf)}",
+            "The hosts must reach each other on the cluster network, from the cluster address.",
+            "Check cable, VLAN, switch and firewall of that network, and that the other host is up on it.",
+        )
+    filtered = [peer for peer in silent if peer.get("tcp")]
+    if filtered:
         found.warning(
             host.name,
             "cluster_network",
-            f"no answer to ICMP {way}, but TCP answers ({peer['tcp']})",
+            f"no answer to ICMP {way}{_names(filtered)}, but TCP answers ({filtered[0]['tcp']})",
             "The path's MTU cannot be proved, and path MTU discovery needs ICMP.",
             "Let ICMP pass between the hosts on the cluster network.",
         )
-        return
-    found.error(
-        host.name,
-        "cluster_network",
-        f"no answer {way}",
-        "The hosts must reach each other on the cluster network, from the cluster address.",
-        "Check cable, VLAN, switch and firewall of that network, and that the other host is up on it.",
-    )
+    narrow: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+    for peer in peers:
+        if peer.get("milliseconds") is not None and peer.get("full_milliseconds") is None:
+            narrow.setdefault((int(peer["size"]), int(peer.get("largest") or SMALL)), []).append(peer)
+    for (size, passes), some in sorted(narrow.items()):
+        found.error(
+            host.name,
+            "cluster_network",
+            f"a packet of {size} bytes does not pass {way}{_names(some)}; {passes} bytes do",
+            "Large transfers would hang for ever, while small requests work.",
+            f"Give switches and all cards on the way an MTU of at least {size}, or lower the cards' MTU to what passes.",
+        )
+
+
+def _names(peers: Sequence[Mapping[str, Any]]) -> str:
+    told = [f"{peer['name']} ({peer['address']})" for peer in peers[:FEW]]
+    return ", ".join(told) + (f" and {len(peers) - FEW} more" if len(peers) > FEW else "")
 
 
 def _judge_sources(host: _Seen, found: Findings) -> None:

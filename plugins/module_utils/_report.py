@@ -28,8 +28,8 @@ def report_text(plan: Mapping[str, Any], facts: Mapping[str, Mapping[str, Any]],
 
 def _title(plan: Mapping[str, Any], findings: Sequence[Finding]) -> str:
     hosts = len(plan.get("hosts") or ())
-    version = plan.get("kubernetes_version") or "unknown version"
-    left = f"PREFLIGHT  {hosts} host{'' if hosts == 1 else 's'} planned, Kubernetes {version}"
+    version = f", Kubernetes {plan['kubernetes_version']}" if plan.get("kubernetes_version") else ""
+    left = f"PREFLIGHT  {hosts} host{'' if hosts == 1 else 's'} planned{version}"
     return f"{left}{headline(findings):>{max(WIDTH - len(left), 2)}}\n{'=' * WIDTH}"
 
 
