@@ -193,6 +193,8 @@ class Workshop:
         """Lets `build` write the part's file into a new folder, and puts the folder in place when it is whole."""
         place = self.directory / "parts" / kind
         place.mkdir(parents=True, exist_ok=True)
+        for left in place.glob(".*"):
+            shutil.rmtree(left)  # what a run that was killed has left
         fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=place))
         final = place / f"{name}-{key}"
         try:
@@ -349,9 +351,9 @@ Acquire::Languages "none";
 
     def binary_key(self, name: str, source: Source) -> str:
         """A digest of all that a program is made of."""
-        inputs: list[t.Any] = [REVISION, name, recipe.GO]
+        inputs: list[t.Any] = [REVISION, name, recipe.GO, recipe.version_ldflags("v1.2.3", "", "")]
         if name in recipe.KUBERNETES_BINARIES or name == "pause":
-            inputs += [source.version, source.epoch]
+            inputs += [source.version, source.epoch, recipe.GO_TAGS]
         if name in recipe.MODULES:
             inputs.append(asdict(recipe.MODULES[name]))
         if name == "crictl":
@@ -388,7 +390,7 @@ Acquire::Languages "none";
         gopath = self.tree / "_output/local/go"
         flags = ldflags or recipe.version_ldflags(source.kubernetes_version, source.version, timestamp(source.epoch))
         self.run(
-            [recipe.GO, "build", "-trimpath", "-ldflags", flags, "-o", target, package],
+            [recipe.GO, "build", "-trimpath", "-tags", recipe.GO_TAGS, "-ldflags", flags, "-o", target, package],
             cwd=gopath / "src/k8s.io/kubernetes",
             environment={
                 "GOPATH": str(gopath),

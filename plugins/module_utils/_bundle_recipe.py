@@ -21,6 +21,8 @@ DISTRIBUTION = "debian-12"
 CODENAME = "bookworm"
 SOURCE_PACKAGE = "kubernetes"
 GO = "/usr/lib/go-1.19/bin/go"
+# As Kubernetes' own build has it: without the tag, kubelet knows nothing of SELinux.
+GO_TAGS = "selinux,notest"
 GO_PACKAGE_REFLECT2 = "/usr/share/gocode/src/github.com/modern-go/reflect2"
 
 # What the build runs: the program or file that shows the package is there, and the package that brings it.

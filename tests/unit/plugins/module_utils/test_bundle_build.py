@@ -64,6 +64,7 @@ def test_a_failed_build_leaves_nothing_but_the_old(workshop: Workshop) -> None:
         raise BundleError("no")
 
     workshop.keep("binary", "tool", ONE, writes("x"))
+    (workshop.directory / "parts/binary/.tool-killed").mkdir()
     with pytest.raises(BundleError):
         workshop.keep("binary", "tool", TWO, fails)
     assert [path.name for path in (workshop.directory / "parts/binary").iterdir()] == [f"tool-{ONE}"]
