@@ -43,6 +43,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "ignore_preflight_errors": [],
     "cri_socket": "unix:///run/containerd/containerd.sock",
     "patches_directory": "",
+    "control_plane_timeout": 600,
 }
 """Every setting there is, with its default."""
 
@@ -70,7 +71,7 @@ _ETCD_PATCH: Document = {
             {
                 "name": "etcd",
                 "resources": {"requests": {"ephemeral-storage": None}},
-                "startupProbe": {"initialDelaySeconds": 1, "periodSeconds": 1, "failureThreshold": 240},
+                "startupProbe": {"initialDelaySeconds": 1, "periodSeconds": 1, "failureThreshold": 600},
             }
         ]
     }
@@ -95,6 +96,7 @@ def init_documents(plan: Mapping[str, Any], node: Mapping[str, Any], settings: M
         "localAPIEndpoint": _local_endpoint(plan, node),
     }
     first.update(_patches_field(version, options))
+    first.update(_timeouts_field(version, options))
     documents = [
         first,
         _cluster(plan, version, options),
@@ -116,6 +118,7 @@ def join_documents(plan: Mapping[str, Any], node: Mapping[str, Any], settings: M
     if node["role"] == "control_plane":
         join["controlPlane"] = {"localAPIEndpoint": _local_endpoint(plan, node)}
     join.update(_patches_field(version, options))
+    join.update(_timeouts_field(version, options))
     return _checked([join], version)
 
 
@@ -123,8 +126,8 @@ def default_patches() -> dict[str, str]:
     """Patches every cluster gets: file name to content.
 
     etcd gets no request of ephemeral storage, for a kubelet that does not know its disk yet can refuse the pod for
-    ever; and its startup probe looks every second instead of every ten, for the next member waits for it. The time
-    etcd may take to start stays the same.
+    ever; and its startup probe looks every second instead of every ten, for the next member waits for it. etcd may
+    take ten minutes to start.
     """
     return {"etcd+strategic.json": json.dumps(_ETCD_PATCH, indent=2, sort_keys=True) + "\n"}
 
@@ -236,6 +239,9 @@ def _prepare(plan: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Vers
     problems += check_fields(
         options["kube_proxy_config"], KUBE_PROXY_API, "KubeProxyConfiguration", version, "kube_proxy_config"
     )
+    seconds = options["control_plane_timeout"]
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds < 1:
+        problems.append(Problem("control_plane_timeout", f"{seconds!r} is not a whole number of seconds", ""))
     if problems:
         raise KubeadmConfigError(problems)
     return version, "kubeadm.k8s.io/" + kubeadm_api(version), options
@@ -309,6 +315,11 @@ def _patches_field(version: Version, options: Mapping[str, Any]) -> Document:
     return {"patches": {"directory": directory}} if directory and version.at_least(1, 22) else {}
 
 
+def _timeouts_field(version: Version, options: Mapping[str, Any]) -> Document:
+    seconds = f"{options['control_plane_timeout']}s"
+    return {"timeouts": {"controlPlaneComponentHealthCheck": seconds}} if version.at_least(1, 31) else {}
+
+
 def _cluster(plan: Mapping[str, Any], version: Version, options: Mapping[str, Any]) -> Document:
     server: Document = {"certSANs": _sans(plan)}
     document: Document = {
@@ -323,6 +334,8 @@ def _cluster(plan: Mapping[str, Any], version: Version, options: Mapping[str, An
             "dnsDomain": str(plan["dns_domain"]),
         },
     }
+    if not version.at_least(1, 31):
+        server["timeoutForControlPlane"] = f"{options['control_plane_timeout']}s"
     if options["image_repository"]:
         document["imageRepository"] = str(options["image_repository"])
     if options["apiserver_extra_args"]:

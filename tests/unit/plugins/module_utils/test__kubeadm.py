@@ -181,6 +181,17 @@ def test_the_configuration_names_the_patches_where_it_can(version: str) -> None:
     assert join(version, settings).get("patches") == expected
 
 
+def test_a_slow_control_plane_has_time() -> None:
+    settings = {"control_plane_timeout": 900}
+    old = of_kind(init("v1.30.0", settings), "ClusterConfiguration")
+    assert old["apiServer"]["timeoutForControlPlane"] == "900s"
+    new = init("v1.31.0", settings)
+    assert of_kind(new, "InitConfiguration")["timeouts"] == {"controlPlaneComponentHealthCheck": "900s"}
+    assert "timeoutForControlPlane" not in of_kind(new, "ClusterConfiguration")["apiServer"]
+    assert join("v1.31.0", settings, "m2")["timeouts"] == {"controlPlaneComponentHealthCheck": "900s"}
+    assert problems(control_plane_timeout=True) == ["control_plane_timeout: True is not a whole number of seconds"]
+
+
 def test_everything_wrong_is_told_at_once() -> None:
     told = problems(
         etcd_extra_args={"listen-client-urls": "https://0.0.0.0:2379", "--quota": "5", "x": None},
@@ -257,7 +268,7 @@ def test_etcd_is_patched_by_name() -> None:
     assert container["name"] == "etcd"
     assert container["resources"] == {"requests": {"ephemeral-storage": None}}
     probe = container["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] == 240
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 600
 
 
 FACTS_FRESH = {"kubernetes": {"member": False}}
