@@ -132,7 +132,7 @@ def _mtu(value: Any, fallback: int) -> int:
     return mtu
 
 
-def _network(lab: str, name: str, data: Mapping[str, Any]) -> Network:
+def _network(name: str, data: Mapping[str, Any]) -> Network:
     cidr = ipaddress.ip_network(str(data["cidr"]))
     gateway = ""
     if data.get("gateway"):
@@ -241,7 +241,7 @@ def plan(name: str, networks: Mapping[str, Mapping[str, Any]], guests: Sequence[
     planned: dict[str, Network] = {}
     for key, data in networks.items():
         try:
-            planned[str(key)] = _network(name, str(key), data)
+            planned[str(key)] = _network(str(key), data)
         except (ValueError, KeyError, TypeError) as exc:
             problems.append(f"network {key}: {_text(exc)}")
     members = []
@@ -373,7 +373,17 @@ mount -o remount,bind,ro "$root/base"
 mount -t proc proc "$root/proc"
 mount --bind /dev "$root/dev"
 mount -t tmpfs -o "size=$memory,mode=0700" lab-memory "$root/tmp"
-exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ TMPDIR=/tmp taskset -c "$processor" chroot "$root" /usr/bin/linux.uml "$@"
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ TMPDIR=/tmp taskset -c "$processor" chroot "$root" /lab/kernel "$@"
+"""
+
+# The guest's program. A guest that reboots by itself replaces its process by the program of the same name, and would
+# then find its own taps busy, since nothing closed them: so this program, not the bare kernel, has that name.
+KERNEL = """#!/bin/bash
+for descriptor in /proc/self/fd/*; do
+  number=${descriptor##*/}
+  test "$number" -le 2 || exec {number}>&-
+done
+exec -a "$0" /usr/bin/linux.uml "$@"
 """
 
 
@@ -412,6 +422,57 @@ def start_command(
 def processors(guests: Sequence[Guest], available: Sequence[int]) -> dict[str, int]:
     """Each guest's one processor, dealt out in turn."""
     return {guest.name: available[index % len(available)] for index, guest in enumerate(guests)}
+
+
+# ---- what is to be done with guests
+
+# state -> what a guest is like afterwards
+OUTCOME = {
+    "started": "running",
+    "stopped": "stopped",
+    "killed": "stopped",
+    "frozen": "frozen",
+    "thawed": "running",
+    "rebooted": "running",
+    "power_cycled": "running",
+    "absent": "absent",
+}
+
+# state -> what is done to a guest that is running, frozen, stopped or absent; None is nothing to do
+ACTIONS: dict[str, dict[str, Optional[str]]] = {
+    "started": {"running": None, "frozen": "thaw", "stopped": "boot", "absent": "boot"},
+    "stopped": {"running": "shut down", "frozen": "shut down", "stopped": None, "absent": None},
+    "killed": {"running": "cut the power", "frozen": "cut the power", "stopped": None, "absent": None},
+    "frozen": {"running": "freeze", "frozen": None},
+    "thawed": {"running": None, "frozen": "thaw"},
+    "rebooted": {"running": "reboot", "frozen": "reboot", "stopped": "boot", "absent": "boot"},
+    "power_cycled": {
+        "running": "cut the power and boot",
+        "frozen": "cut the power and boot",
+        "stopped": "boot",
+        "absent": "boot",
+    },
+    "absent": {"running": "remove", "frozen": "remove", "stopped": "remove", "absent": None},
+}
+
+
+def actions(state: str, fresh: bool, before: Mapping[str, str], otherwise: Sequence[str]) -> dict[str, str]:
+    """By guest, what to do; guests that need nothing are left out.
+
+    C(otherwise) names the guests that run from another description than the present one.
+    """
+    if fresh and state == "started":
+        return dict.fromkeys(before, "boot with a new disk")
+    table = ACTIONS[state]
+    impossible = sorted(name for name, current in before.items() if current not in table)
+    if impossible:
+        raise LabError([f"{', '.join(impossible)} cannot be {state}, being off; start it first"])
+    result = {}
+    for name, current in before.items():
+        action = "reboot" if state == "started" and name in otherwise else table[current]
+        if action:
+            result[name] = action
+    return result
 
 
 # ---- the networks as this machine has them
@@ -520,6 +581,23 @@ def _device_commands(device: Device, current: Device) -> Commands:
         commands.append(_speed_command(device))
     if device.up and not current.up:
         commands.append([*setting, "up"])
+    return commands
+
+
+def cabling(lab: Lab, guest: Guest, cards: Mapping[str, str], found: Sequence[Device]) -> dict[str, list[str]]:
+    """By card, the command that plugs or unplugs it; cards that are as wanted are left out.
+
+    To unplug is to take the tap off its bridge. Setting it down would break the guest's driver, which counts each
+    frame that its tap refuses as one still to be sent and does not recover when the tap is up again.
+    """
+    bridges = {network.name: network.bridge for network in lab.networks}
+    masters = {device.name: device.master for device in found}
+    commands = {}
+    for card in guest.cards:
+        wanted = bridges[card.network] if cards.get(card.name) == "plugged" else ""
+        if card.name in cards and masters.get(card.tap) != wanted:
+            setting = ["ip", "link", "set", "dev", card.tap]
+            commands[card.name] = [*setting, "master", wanted] if wanted else [*setting, "nomaster"]
     return commands
 
 

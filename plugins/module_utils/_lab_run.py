@@ -266,8 +266,8 @@ def wait_stopped(paths: Paths, names: Iterable[str], timeout: float) -> list[str
     return sorted(waiting)
 
 
-def mconsole(paths: Paths, name: str, command: str, timeout: float = 5) -> str:
-    """Sends one command to the guest kernel's management console."""
+def mconsole(paths: Paths, name: str, command: str, timeout: float = 20) -> str:
+    """Sends one command to the guest kernel's management console and returns its answer, as far as it came in time."""
     folder = paths.folder / "umid" / name
     # Socket paths are short by law; a path through the folder's descriptor is short wherever the cache lies.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -280,7 +280,10 @@ def mconsole(paths: Paths, name: str, command: str, timeout: float = 5) -> str:
             channel.sendto(packet, f"/proc/self/fd/{descriptor}/mconsole")
             answer = ""
             while True:
-                reply = channel.recv(4096)
+                try:
+                    reply = channel.recv(4096)
+                except TimeoutError:  # a guest that gets no processor time has still got the command
+                    return answer
                 error, more, length = struct.unpack("=III", reply[:12])
                 answer += reply[12 : 12 + length].decode(errors="replace").rstrip("\0")
                 if error:
@@ -366,6 +369,7 @@ def start(paths: Paths, lab: _lab.Lab, guest: _lab.Guest, processor: int, base_i
     )
     shutil.rmtree(paths.folder / "umid" / guest.name, ignore_errors=True)
     (paths.folder / "umid").mkdir(mode=0o700, exist_ok=True)
+    write(paths.folder / "kernel", _lab.KERNEL, 0o755)
     with paths.console(guest.name).open("ab") as console:
         return subprocess.Popen(
             command,

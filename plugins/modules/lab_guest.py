@@ -53,7 +53,7 @@ options:
   cards:
     description:
       - Cards by name, each V(plugged) or V(unplugged), in every guest named.
-      - An unplugged card sends and receives nothing. The guest's driver has no carrier, so the guest is not told.
+      - An unplugged card sends and receives nothing. The guest is not told, since its driver knows no carrier.
     type: dict
   wait:
     description: Whether to wait until sshd of every guest that was started answers.
@@ -128,19 +128,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.multinic.kubernetes.plugins.module_utils import _lab, _lab_image, _lab_run
 
-# state -> what the guests are like afterwards
-OUTCOME = {
-    "started": "running",
-    "stopped": "stopped",
-    "killed": "stopped",
-    "frozen": "frozen",
-    "thawed": "running",
-    "rebooted": "running",
-    "power_cycled": "running",
-    "absent": "absent",
-}
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _lab, _lab_image, _lab_run
 
 
 class Guests:
@@ -181,7 +170,7 @@ class Guests:
             raise _lab_run.RunError("the base image is not built; call lab_image first")
         return base
 
-    def boots_otherwise(self, name: str) -> bool:
+    def differs(self, name: str) -> bool:
         """Whether a running guest was booted from another description than the lab's present one."""
         guest = self.lab.guest(name)
         words = _lab.kernel_arguments(
@@ -246,6 +235,21 @@ class Guests:
             shutil.rmtree(self.paths.guest(name), ignore_errors=True)
             shutil.rmtree(self.paths.folder / "umid" / name, ignore_errors=True)
 
+    def perform(self, actions: dict[str, str], wait: bool) -> None:
+        """Carries out what was decided; guests with the same action are handled together."""
+
+        def having(*wanted: str) -> list[str]:
+            return [name for name, action in actions.items() if action in wanted]
+
+        self.freeze(having("freeze"))
+        self.thaw(having("thaw"))
+        self.shut_down(having("shut down", "reboot"))
+        self.kill(having("cut the power", "cut the power and boot", "boot with a new disk", "remove"))
+        for name in having("boot with a new disk"):
+            _lab_run.remove_disk(self.paths, name)
+        self.forget(having("remove"))
+        self.boot(having("boot", "reboot", "cut the power and boot", "boot with a new disk"), wait)
+
     def report(self, after: dict[str, str]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for name in after:
@@ -260,11 +264,8 @@ class Guests:
         return result
 
 
-def _names(guests: Guests, *states: str) -> list[str]:
-    return [name for name in guests.names if guests.before[name] in states]
-
-
-def _refuse_unknown(guests: Guests, state: Optional[str], cards: dict[str, str]) -> None:
+def refuse(guests: Guests, state: Optional[str], cards: dict[str, str]) -> None:
+    """Raises an error for what cannot be done, before anything is."""
     if state == "absent":
         return
     if not guests.there:
@@ -274,74 +275,32 @@ def _refuse_unknown(guests: Guests, state: Optional[str], cards: dict[str, str])
         for card in cards:
             if card not in mine:
                 raise _lab_run.RunError(f"guest {name} has no card {card}; it has {', '.join(mine)}")
-    if state in ("frozen", "thawed"):
-        down = _names(guests, "stopped", "absent")
-        if down:
-            raise _lab_run.RunError(f"{', '.join(down)} cannot be {state}, being off; start it first")
 
 
 def change_state(guests: Guests, state: str, fresh: bool, wait: bool, check_mode: bool) -> dict[str, str]:
     """Brings the guests to a state; returns by guest what was or would be done."""
-    running, frozen, off = _names(guests, "running"), _names(guests, "frozen"), _names(guests, "stopped", "absent")
-    up = running + frozen
-    done: dict[str, str] = {}
-    if state == "started" and fresh:
-        done = dict.fromkeys(guests.names, "boot with a new disk")
-        if not check_mode:
-            guests.kill(up)
-            for name in guests.names:
-                _lab_run.remove_disk(guests.paths, name)
-            guests.boot(guests.names, wait)
-    elif state == "started":
-        other = [name for name in up if guests.boots_otherwise(name)]
-        done = {**dict.fromkeys(off, "boot"), **dict.fromkeys(frozen, "thaw"), **dict.fromkeys(other, "reboot")}
-        if not check_mode:
-            guests.thaw(frozen)
-            guests.shut_down(other)
-            guests.boot(off + other, wait)
-    elif state == "stopped":
-        done = dict.fromkeys(up, "shut down")
-        if not check_mode:
-            guests.shut_down(up)
-    elif state == "killed":
-        done = dict.fromkeys(up, "cut the power")
-        if not check_mode:
-            guests.kill(up)
-    elif state == "frozen":
-        done = dict.fromkeys(running, "freeze")
-        if not check_mode:
-            guests.freeze(running)
-    elif state == "thawed":
-        done = dict.fromkeys(frozen, "thaw")
-        if not check_mode:
-            guests.thaw(frozen)
-    elif state in ("rebooted", "power_cycled"):
-        done = {**dict.fromkeys(up, "reboot" if state == "rebooted" else "cut the power and boot")}
-        done.update(dict.fromkeys(off, "boot"))
-        if not check_mode:
-            (guests.shut_down if state == "rebooted" else guests.kill)(up)
-            guests.boot(guests.names, wait)
-    elif state == "absent":
-        names = guests.names + [name for name in guests.left if not guests.there and name not in guests.names]
-        gone = [name for name in names if guests.before[name] != "absent"]
-        done = dict.fromkeys(gone, "remove")
-        if not check_mode:
-            guests.kill(gone)
-            guests.forget(gone)
-    return done
+    names = guests.names
+    if state == "absent" and not guests.there:
+        names = sorted({*names, *guests.left})
+    otherwise = []
+    if state == "started" and not fresh:
+        otherwise = [name for name in names if guests.before[name] in ("running", "frozen") and guests.differs(name)]
+    actions = _lab.actions(state, fresh, {name: guests.before[name] for name in names}, otherwise)
+    if not check_mode:
+        guests.perform(actions, wait)
+    return actions
 
 
 def change_cards(guests: Guests, cards: dict[str, str], check_mode: bool) -> dict[str, str]:
     """Plugs and unplugs cards; returns by guest what was or would be done."""
-    up = {device.name: device.up for device in _lab_run.observe(guests.lab.name)}
-    commands = []
+    found = _lab_run.observe(guests.lab.name)
+    commands: list[list[str]] = []
     done: dict[str, str] = {}
     for name in guests.names:
-        for card in guests.lab.guest(name).cards:
-            if card.name in cards and up.get(card.tap) != (cards[card.name] == "plugged"):
-                wanted = "up" if cards[card.name] == "plugged" else "down"
-                commands.append(["ip", "link", "set", "dev", card.tap, wanted])
-                done[name] = "; ".join(filter(None, [done.get(name, ""), f"{card.name} {cards[card.name]}"]))
+        changes = _lab.cabling(guests.lab, guests.lab.guest(name), cards, found)
+        commands += changes.values()
+        if changes:
+            done[name] = "; ".join(f"{card} {cards[card]}" for card in changes)
     if not check_mode:
         _lab_run.in_namespace(guests.lab.name, commands)
     return done
@@ -353,7 +312,7 @@ def main() -> None:
             "lab": {"type": "str", "required": True},
             "cache": {"type": "path", "required": True},
             "guests": {"type": "list", "elements": "str"},
-            "state": {"type": "str", "choices": list(OUTCOME)},
+            "state": {"type": "str", "choices": list(_lab.OUTCOME)},
             "fresh": {"type": "bool", "default": False},
             "cards": {"type": "dict"},
             "wait": {"type": "bool", "default": True},
@@ -371,7 +330,7 @@ def main() -> None:
     try:
         with _lab_run.lock(paths):
             guests = Guests(paths, params["guests"], params["timeout"])
-            _refuse_unknown(guests, state, cards)
+            refuse(guests, state, cards)
             done: dict[str, str] = {}
             if state:
                 done = change_state(guests, state, params["fresh"], params["wait"], module.check_mode)
@@ -380,7 +339,7 @@ def main() -> None:
             processes = _lab_run.processes(paths)
             after = {name: guests.state(processes, name) for name in guests.before if name in [*guests.names, *done]}
             if module.check_mode and state:
-                after.update(dict.fromkeys([name for name in done if name in after], OUTCOME[state]))
+                after.update(dict.fromkeys([name for name in done if name in after], _lab.OUTCOME[state]))
     except (_lab.LabError, _lab_run.RunError, OSError) as exc:
         module.fail_json(msg=f"Lab {params['lab']}: {exc}")
     module.exit_json(

@@ -70,6 +70,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _lab_image as image
 
 

@@ -133,6 +133,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _lab, _lab_run
 
 
