@@ -118,7 +118,9 @@ StartLimitIntervalSec=0
 [Service]
 Type=simple
 RuntimeDirectory=multinic-apiserver-balancer
-ExecStart=/usr/sbin/keepalived --dont-fork --check --no-syslog --log-console --use-file={CONFIG_PATH} \
+# A killed keepalived leaves its table behind, and its successor knows nothing of a server that died meanwhile.
+ExecStartPre=-/usr/sbin/ipvsadm --delete-service --tcp-service {at(vip, port)}
+ExecStart=/usr/sbin/keepalived --dont-fork --check --use-file={CONFIG_PATH} \
 --pid=/run/multinic-apiserver-balancer/main.pid --checkers_pid=/run/multinic-apiserver-balancer/checkers.pid
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
@@ -136,11 +138,12 @@ def at(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def keepalived_config(apiserver: Mapping[str, Any], source: str, check: Check = Check()) -> str:
+def keepalived_config(apiserver: Mapping[str, Any], source: str, last_resort: str, check: Check = Check()) -> str:
     """keepalived's configuration: one virtual server, a checked real server for each control plane.
 
     `alpha` keeps a server out until its first check has passed, so that an unfinished control plane gets no request;
-    `bindto` makes each check take the way the requests take.
+    `bindto` makes each check take the way the requests take. While no server passes, the last resort gets the requests:
+    a slow answer, or one from a server whose etcd is electing, is better than none, and open watches stay open.
     """
     vip, port, real_servers = apiserver["vip"], int(apiserver["port"]), [str(ip) for ip in apiserver["real_servers"]]
     problems = check.problems()
@@ -169,6 +172,7 @@ virtual_server {vip} {port} {{
     retry {RETRIES}
     delay_before_retry {RETRY_DELAY:g}
     virtualhost {apiserver["name"]}
+    sorry_server {last_resort} {port}
 
 {blocks}}}
 """
@@ -180,6 +184,7 @@ def _real_server(address: str, port: int, path: str, source: str) -> str:
         weight 1
         SSL_GET {{
             enable_sni
+            fast_recovery
             bindto {source}
             url {{
                 path {path}
@@ -195,7 +200,8 @@ def balancer_state(cluster: Mapping[str, Any], node: Mapping[str, Any], check: C
     apiserver = cluster["apiserver"]
     vip, port = str(apiserver["vip"]), int(apiserver["port"])
     source = str(node["vip_route"]["source"])
-    config = keepalived_config(apiserver, source, check)
+    last_resort = str(cluster["hosts"][cluster["first_control_plane"]]["address"])
+    config = keepalived_config(apiserver, source, last_resort, check)
     return {
         "kernel_modules": list(KERNEL_MODULES),
         "sysctls": dict(SYSCTLS),

@@ -19,7 +19,15 @@ NODE01 = "192.168.253.131"
 
 def plan(**apiserver: Any) -> dict[str, Any]:
     return {
-        "apiserver": {"name": "apiserver.cluster.local", "vip": VIP, "port": 6443, "real_servers": MASTERS, **apiserver}
+        "first_control_plane": "master1",
+        "hosts": {"master1": {"address": "192.168.253.129"}},
+        "apiserver": {
+            "name": "apiserver.cluster.local",
+            "vip": VIP,
+            "port": 6443,
+            "real_servers": MASTERS,
+            **apiserver,
+        },
     }
 
 
@@ -67,8 +75,9 @@ def test_route_unit_comes_before_kubelet_and_retries() -> None:
 
 
 def test_all_control_planes_are_real_servers_in_order() -> None:
-    config = balancer.keepalived_config(plan()["apiserver"], NODE01)
+    config = balancer.keepalived_config(plan()["apiserver"], NODE01, MASTERS[0])
     assert re.findall(r"real_server (\S+) (\d+)", config) == [(address, "6443") for address in MASTERS]
+    assert re.findall(r"sorry_server (\S+) (\d+)", config) == [(MASTERS[0], "6443")]
     assert re.findall(r"bindto (\S+)", config) == [NODE01] * len(MASTERS)
     assert config.count("{") == config.count("}")
 
@@ -86,7 +95,7 @@ def test_all_control_planes_are_real_servers_in_order() -> None:
 )
 def test_bad_settings_are_told(servers: list[str], check: balancer.Check, message: str) -> None:
     with pytest.raises(balancer.BalancerError, match=message):
-        balancer.keepalived_config(plan(real_servers=servers)["apiserver"], NODE01, check)
+        balancer.keepalived_config(plan(real_servers=servers)["apiserver"], NODE01, MASTERS[0], check)
 
 
 @given(interval=st.floats(0.1, 5), timeout=st.floats(0.1, 5))
