@@ -158,12 +158,12 @@ def plan_cluster(hosts: Iterable[Host], settings: Mapping[str, Any], bundle: Opt
     version = _check_bundle(wishes, bundle, found)
     nodes = _nodes(inventory, found)
     _check_settings(wishes, len(inventory), found)
-    _choose(nodes, wishes, found)
+    reasons = _choose(nodes, wishes, found)
     for check in (_check_identity, _check_networks, _check_members, _check_bundle_fits):
         check(nodes, wishes, bundle, found)
     chosen = [node for node in nodes if node.choices]
     _check_cards(chosen, found)
-    plan = _assemble(inventory, chosen, wishes=wishes, version=version, bundle=bundle, found=found)
+    plan = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
     return Result(plain(asdict(plan)) if plan else {}, ordered(found.items))
 
 
@@ -347,7 +347,8 @@ def _check_bundle(wishes: Settings, bundle: Optional[Bundle], found: Findings) -
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> None:
+def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> list[str]:
+    """Choose card and address of each host; returns the reasons that are the whole cluster's."""
     selectors: dict[str, tuple[_select.Selector, ...]] = {}
     for node in nodes:
         value = plain(node.host.cluster_network)
@@ -383,6 +384,7 @@ def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> None:
             node.reasons.append(choice.reason)
             for told, why, remedy in choice.doubts:
                 found.warning(node.name, "cluster_network", told, why, remedy)
+    return [common.reason] if common and common.network else []
 
 
 def _check_cards(nodes: Sequence[_Node], found: Findings) -> None:
@@ -590,6 +592,7 @@ def _check_bundle_fits(nodes: Sequence[_Node], _wishes: Settings, bundle: Option
 def _assemble(
     inventory: Sequence[Host],
     nodes: Sequence[_Node],
+    reasons: list[str],
     *,
     wishes: Settings,
     version: str,
@@ -599,7 +602,6 @@ def _assemble(
     masters = [node for node in nodes if node.host.control_plane]
     if not masters:
         return None
-    reasons: list[str] = []
     first = next((node for node in masters if node.member and node.fact("kubernetes", "admin_conf")), masters[0])
     reasons.append(
         f"{first.name} is the first control-plane host, "

@@ -258,8 +258,7 @@ def _by_auto(
             "Cluster traffic needs one network that all hosts are on.",
             (common.remedy if common else "") or f"Name it yourself, also per host: {_offers(network, vip)}",
         )
-    choice = _by_cidr(network, Selector("cidr", str(common.network)), vip, None)
-    return Choice(choice.link, choice.address, choice.network, f"{choice.reason} {common.reason}", choice.doubts)
+    return _by_cidr(network, Selector("cidr", str(common.network)), vip, None)
 
 
 _FORMS: Mapping[str, Callable[[HostNetwork, Selector, Optional[IPAddress], Optional[Selection]], Choice]] = {
@@ -300,9 +299,11 @@ def common_network(hosts: Mapping[str, HostNetwork], vip: Optional[IPAddress]) -
         return (net.version, -speed, -mtu, int(net.network_address), net.prefixlen)
 
     best = min(inner, key=rank)
-    reasons = ["It is the only network common to all hosts."]
+    reasons = [f"The cluster network is {best}, the only network common to all hosts."]
     if len(common) > 1:
-        reasons = [f"Of the {len(common)} networks common to all hosts ({', '.join(sorted(map(str, common)))})"]
+        reasons = [
+            f"The cluster network is {best}: of the {len(common)} networks common to all hosts ({', '.join(sorted(map(str, common)))})"
+        ]
         if len(inner) == 1:
             reasons.append("it is the only one that does not carry the default route.")
         else:

@@ -52,7 +52,7 @@ options:
   wait:
     description: Seconds to wait for answers. Packets are repeated three times within that time.
     type: float
-    default: 1.5
+    default: 3
 """
 
 EXAMPLES = r"""
@@ -120,7 +120,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _facts, _probe
 
-ROUNDS = (0.0, 0.25, 0.6)
+ROUNDS = (0.0, 0.3, 1.0)
 # Set "don't fragment" and ignore what the kernel believes of the path. Python's socket module lacks these names.
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
 IPPROTO_ICMPV6 = 58
@@ -302,7 +302,7 @@ def main() -> None:
                 },
             },
             "kernel_modules": {"type": "list", "elements": "str"},
-            "wait": {"type": "float", "default": 1.5},
+            "wait": {"type": "float", "default": 3},
         },
         required_together=[("interface", "source")],
         supports_check_mode=True,

@@ -50,6 +50,12 @@ def test_every_form_of_cluster_network_gives_the_same_addresses(network: Any) ->
     assert all(node["reasons"] for node in hosts.values())
 
 
+def test_auto_tells_its_reason_once_for_the_cluster() -> None:
+    result = plan(seed_cluster("auto"))
+    (reason,) = [text for text in result.plan["reasons"] if "192.168.253.0/24" in text]
+    assert "the only one that does not carry the default route" in reason
+
+
 @pytest.mark.parametrize("network", ["192.168.253.0/24", "192.168.253.1"])
 def test_cards_may_have_other_names_on_each_host(network: str) -> None:
     names = {"master1": "eno1", "master2": "enp3s0", "master3": "ens33", "node01": "p2p1"}
