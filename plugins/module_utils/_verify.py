@@ -270,7 +270,8 @@ class _Comparison:
                     "Run cluster.yml again; it goes on where it stopped. kubelet's reasons: journalctl -u kubelet.",
                 )
                 continue
-            if node["internal_ips"] != [planned["address"]]:
+            right = node["internal_ips"][:1] == [planned["address"]]
+            if not right:
                 self.found.error(
                     name,
                     "cluster_network",
@@ -280,8 +281,9 @@ class _Comparison:
                 )
             if not node["ready"]:
                 self.not_ready(name, node)
-            ready += node["ready"]
-        self.tested.append(f"{ready} of {len(self.plan['hosts'])} nodes are Ready, with the INTERNAL-IPs planned")
+            ready += bool(node["ready"] and right)
+        if ready == len(self.plan["hosts"]):
+            self.tested.append(f"all {ready} nodes are Ready, with their planned INTERNAL-IPs")
 
     def not_ready(self, name: str, node: Mapping[str, Any]) -> None:
         if self.plan["cni"]["name"] == "none" and "network" in node["reason"].lower():
@@ -449,8 +451,10 @@ class _Comparison:
         lists = [etcd["members"] for etcd in seen.values() if etcd.get("members")]
         if lists:
             self.compare_members(lists[0], masters)
-        if seen:
-            self.tested.append(f"{healthy} of {len(masters)} etcd members are healthy, peers on the cluster network")
+        if seen and healthy == len(masters):
+            self.tested.append(f"all {healthy} etcd members are healthy, their peers on the cluster network")
+        elif healthy == len(seen):
+            self.untested.append(f"etcd on {', '.join(sorted(set(masters) - set(seen)))}: not part of this run")
 
     def compare_members(self, members: Sequence[Mapping[str, Any]], masters: Mapping[str, Mapping[str, Any]]) -> None:
         having = {str(urlsplit(url).hostname) for member in members for url in member["peer_urls"]}
@@ -478,7 +482,7 @@ class _Comparison:
         if self.plan["cni"]["name"] == "none":
             self.untested.append("pods reaching each other: cni is none")
             return
-        self.untested += [f"pods of a node: {sentence}" for sentence in self.trouble]
+        self.tell_trouble()
         answered, sent = 0, 0
         for name, status in self.hosts.items():
             probe = status.get("pod_network") or {}
@@ -496,36 +500,62 @@ class _Comparison:
                         "Pods on different nodes do not reach each other.",
                         "See the routes to the pod CIDRs (ip route), FORWARD rules and the MTU of both hosts.",
                     )
-        if sent:
-            self.tested.append(
-                f"{answered} of {sent} pings between pods on different nodes came back, at the pods' full MTU"
-            )
-        elif len(self.hosts) > 1 and not self.untested:
+        if sent and answered == sent:
+            self.tested.append(f"all {sent} pings between pods on different nodes came back, at the pods' full MTU")
+        elif not sent and len(self.hosts) > 1 and not self.untested:
             self.untested.append("pods reaching each other: no probe pods ran")
 
+    def tell_trouble(self) -> None:
+        """Nodes on which the probe's pod did not start; and why there are no pods at all."""
+        names = {str(planned["node_name"]): name for name, planned in self.plan["hosts"].items()}
+        for sentence in self.trouble:
+            node, _, why = sentence.partition(": ")
+            if node not in names:
+                self.untested.append(f"pods reaching each other: {sentence}")
+                continue
+            self.found.error(
+                names[node],
+                "cni",
+                why,
+                "The node is Ready, yet a pod does not start there.",
+                "See journalctl -u kubelet -u containerd on the host; a missing CNI plugin or pod CIDR is the usual cause.",
+            )
+
     def compare_dns(self) -> None:
-        if not any(is_dns(pod) for pod in self.pods):
+        pods = [pod for pod in self.pods if is_dns(pod)]
+        if not pods:
             self.untested.append("cluster DNS: no CoreDNS runs (the bundle holds none)")
             return
-        answered, asked = 0, 0
-        for name, status in self.hosts.items():
-            dns = status.get("dns") or {}
-            if not dns or dns.get("skipped"):
-                continue
-            asked += 1
-            answered += bool(dns.get("answers"))
-            if not dns.get("answers"):
+        ready = [pod for pod in pods if pod["ready"]]
+        if not ready and self.plan["cni"]["name"] == "none":
+            self.untested.append("cluster DNS: CoreDNS waits for a pod network, and cni is none")
+            return
+        if not ready:
+            for pod in pods:
                 self.found.error(
-                    name,
+                    str(pod["node"]),
                     "",
-                    f"{dns.get('question')} asked of {self.plan['dns_address']} by a pod here: {dns.get('error')}",
-                    "Pods of this node resolve no names.",
-                    "See kubectl -n kube-system get pods -l k8s-app=kube-dns and kube-proxy's log.",
+                    f"{pod['name']} is not ready: {pod['reason'] or pod['phase']}",
+                    "No pod resolves a name until one CoreDNS is ready.",
+                    f"kubectl -n kube-system logs {pod['name']}; kubectl -n kube-system describe pod {pod['name']}",
                 )
-        if asked:
-            self.tested.append(f"cluster DNS answers pods on {answered} of {asked} nodes")
-        else:
+            return
+        asked = {
+            name: status["dns"] for name, status in self.hosts.items() if (status.get("dns") or {}).get("question")
+        }
+        silent = {name: dns for name, dns in asked.items() if not dns.get("answers")}
+        for name, dns in silent.items():
+            self.found.error(
+                name,
+                "",
+                f"{dns['question']} asked of {self.plan['dns_address']} by a pod here: {dns.get('error')}",
+                "Pods of this node resolve no names.",
+                "See kube-proxy's log on this node, and the routes to the nodes that CoreDNS runs on.",
+            )
+        if not asked:
             self.untested.append("cluster DNS: no pod could ask")
+        elif not silent:
+            self.tested.append(f"cluster DNS answers pods on all {len(asked)} nodes")
 
     # -- the summary --
 
