@@ -309,7 +309,7 @@ class _Comparison:
                 self.found.info(
                     pod["node"],
                     "",
-                    f"{pod['name']} has been restarted {pod['restarts']} times",
+                    f"{pod['name']} has been restarted, {pod['restarts']} time{'s' if pod['restarts'] > 1 else ''} so far",
                     "A restart is no fault after a reboot; otherwise its log tells why.",
                     f"kubectl -n kube-system logs --previous {pod['name']}",
                 )

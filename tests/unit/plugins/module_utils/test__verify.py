@@ -1,0 +1,453 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _verify as verify
+
+ADDRESSES = {
+    "master1": "192.168.253.129",
+    "master2": "192.168.253.128",
+    "master3": "192.168.253.130",
+    "node01": "192.168.253.131",
+}
+MASTERS = ["master1", "master2", "master3"]
+VIP = "10.103.97.2"
+
+IP_VS = """\
+IP Virtual Server version 1.2.1 (size=256)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
+UDP  0A60000A:0035 rr
+  -> 64400306:0035      Masq    1      0          1
+TCP  0A676102:192B rr
+  -> C0A8FD82:192B      Masq    1      2          40
+  -> C0A8FD81:192B      Masq    0      0          39
+TCP  [fd00:0103:0000:0000:0000:0000:0000:0002]:192B rr
+  -> [fd00:0253:0000:0000:0000:0000:0000:0129]:192B      Masq    1      0          0
+"""
+
+IP_VS_CONN = """\
+Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
+TCP C0A8FD83 9C40 0A676102 192B C0A8FD81 192B ESTABLISHED     899
+TCP C0A8FD83 9C42 0A676102 192B C0A8FD82 192B TIME_WAIT        11
+"""
+
+
+def plan(cni: str = "bridge") -> dict[str, Any]:
+    return {
+        "kubernetes_version": "v1.20.2",
+        "apiserver": {
+            "name": "apiserver.cluster.local",
+            "vip": VIP,
+            "port": 6443,
+            "endpoint": "apiserver.cluster.local:6443",
+            "real_servers": [ADDRESSES[name] for name in MASTERS],
+        },
+        "pod_cidr": "100.64.0.0/10",
+        "dns_address": "10.96.0.10",
+        "control_plane": list(MASTERS),
+        "first_control_plane": "master1",
+        "cni": {"name": cni},
+        "hosts": {
+            name: {
+                "node_name": name,
+                "role": "control_plane" if name in MASTERS else "worker",
+                "schedulable": name not in MASTERS,
+                "address": address,
+                "vip_route": {"destination": f"{VIP}/32", "source": address},
+            }
+            for name, address in ADDRESSES.items()
+        },
+    }
+
+
+def node(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "ready": True,
+        "reason": "",
+        "internal_ips": [ADDRESSES[name]],
+        "roles": [],
+        "version": "v1.20.2",
+        "pod_cidr": "100.64.0.0/24",
+        "schedulable": True,
+        **more,
+    }
+
+
+def pod(name: str, **more: Any) -> dict[str, Any]:
+    labels = {"k8s-app": "kube-dns"} if name.startswith("coredns") else {}
+    found = {"name": name, "uid": "u", "labels": labels, "node": "node01", "address": "100.64.3.2"}
+    return {**found, "phase": "Running", "ready": True, "restarts": 0, "reason": "", **more}
+
+
+def cluster() -> dict[str, Any]:
+    return {"error": "", "nodes": [node(name) for name in ADDRESSES], "pods": [pod("coredns-1"), pod("etcd-master1")]}
+
+
+def status(name: str) -> dict[str, Any]:
+    address = ADDRESSES[name]
+    found: dict[str, Any] = {
+        "kubelet": {"running": True, "node_ip": address, "server": "https://apiserver.cluster.local:6443"},
+        "route": {"type": "local", "dev": "lo", "source": address, "gateway": ""},
+        "virtual_server": {
+            "address": VIP,
+            "port": 6443,
+            "real_servers": [{"address": ADDRESSES[master], "port": 6443, "weight": 1} for master in MASTERS],
+        },
+        "api": {"ok": True, "source": address, "server": ADDRESSES["master1"], "resolved": [VIP], "error": ""},
+        "static_pods": {},
+        "etcd": {},
+        "dns": {"question": "kubernetes.default.svc.cluster.local", "answers": ["10.96.0.1"], "error": ""},
+        "pod_network": {
+            "mtu": 1500,
+            "peers": [
+                {"node": peer, "address": "100.64.9.9", "uid": "u", "answered": True, "full_size": True}
+                for peer in ADDRESSES
+                if peer != name
+            ],
+        },
+    }
+    if name in MASTERS:
+        found["static_pods"] = {
+            "kube-apiserver": {"advertise-address": address},
+            "etcd": {
+                "initial-advertise-peer-urls": f"https://{address}:2380",
+                "advertise-client-urls": f"https://{address}:2379",
+            },
+        }
+        members = [{"name": master, "peer_urls": [f"https://{ADDRESSES[master]}:2380"]} for master in MASTERS]
+        found["etcd"] = {"healthy": True, "error": "", "members": members}
+    return found
+
+
+def hosts() -> dict[str, dict[str, Any]]:
+    return {name: status(name) for name in ADDRESSES}
+
+
+# --- reading ---
+
+
+def test_ip_vs_is_read() -> None:
+    servers = verify.parse_ip_vs(IP_VS)
+    assert [(server["protocol"], server["address"], server["port"]) for server in servers] == [
+        ("UDP", "10.96.0.10", 53),
+        ("TCP", VIP, 6443),
+        ("TCP", "fd00:103::2", 6443),
+    ]
+    assert servers[1]["real_servers"] == [
+        {"address": "192.168.253.130", "port": 6443, "method": "Masq", "weight": 1, "active": 2, "inactive": 40},
+        {"address": "192.168.253.129", "port": 6443, "method": "Masq", "weight": 0, "active": 0, "inactive": 39},
+    ]
+    assert servers[2]["real_servers"][0]["address"] == "fd00:253::129"
+
+
+@given(st.ip_addresses(v=4), st.integers(1, 65535))
+def test_any_endpoint_is_read_back(address: ipaddress.IPv4Address, port: int) -> None:
+    assert verify.hex_endpoint(f"{int(address):08X}:{port:04X}") == (str(address), port)
+
+
+def test_ip_vs_conn_is_read() -> None:
+    first, second = verify.parse_ip_vs_conn(IP_VS_CONN)
+    assert first == {
+        "source": ("192.168.253.131", 40000),
+        "virtual": (VIP, 6443),
+        "real": ("192.168.253.129", 6443),
+        "state": "ESTABLISHED",
+    }
+    assert second["real"][0] == "192.168.253.130"
+
+
+def test_a_server_of_weight_zero_is_missing() -> None:
+    virtual = verify.parse_ip_vs(IP_VS)[1]
+    expected = [ADDRESSES[name] for name in MASTERS]
+    assert verify.missing_real_servers(virtual, expected) == ["192.168.253.129", "192.168.253.128"]
+    assert verify.missing_real_servers(None, expected) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "    - kube-apiserver\n    - --advertise-address=192.168.253.129\n    - --etcd-servers=https://127.0.0.1:2379\n",
+        "/usr/local/bin/kubelet\n--advertise-address=192.168.253.129\n--etcd-servers=https://127.0.0.1:2379\n",
+        '  - "--advertise-address=192.168.253.129"\n  - "--etcd-servers=https://127.0.0.1:2379"\n',
+    ],
+)
+def test_flags_are_read(text: str) -> None:
+    assert verify.flags_of(text) == {
+        "advertise-address": "192.168.253.129",
+        "etcd-servers": "https://127.0.0.1:2379",
+    }
+
+
+def test_a_node_of_the_api_is_read() -> None:
+    item = {
+        "metadata": {"name": "master1", "labels": {"node-role.kubernetes.io/master": "", "a": "b"}},
+        "spec": {"podCIDR": "100.64.0.0/24", "unschedulable": True},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": "192.168.253.129"}, {"type": "Hostname", "address": "m"}],
+            "conditions": [{"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "cni missing"}],
+            "nodeInfo": {"kubeletVersion": "v1.20.2"},
+        },
+    }
+    found = verify.node_of(item)
+    assert (found["ready"], found["reason"], found["roles"]) == (False, "cni missing", ["master"])
+    assert (found["internal_ips"], found["schedulable"]) == (["192.168.253.129"], False)
+    assert verify.node_of({"metadata": {"name": "new"}})["reason"] == "unknown"
+
+
+def test_a_pod_of_the_api_is_read() -> None:
+    waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}
+    item = {
+        "metadata": {"name": "coredns-1", "uid": "u-1", "labels": {"k8s-app": "kube-dns"}},
+        "spec": {"nodeName": "node01"},
+        "status": {
+            "phase": "Running",
+            "podIP": "100.64.3.2",
+            "conditions": [{"type": "Ready", "status": "False"}],
+            "containerStatuses": [{"restartCount": 3, "state": waiting}, {"restartCount": 1, "state": {"running": {}}}],
+        },
+    }
+    found = verify.pod_of(item)
+    assert (found["ready"], found["restarts"], found["reason"]) == (False, 4, "back-off 40s")
+    assert verify.is_dns(found) and not verify.is_probe(found)
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 16), (4, 16), (17, 16), (40, 16), (5, 2)])
+def test_every_pod_is_pinged_by_as_many_as_it_pings(count: int, most: int) -> None:
+    pods = [{"node": f"n{number:02}", "address": str(number)} for number in range(count)]
+    pinged = {entry["node"]: [peer["node"] for peer in verify.peers_of(entry["node"], pods, most)] for entry in pods}
+    expected = min(most, count - 1)
+    assert all(len(set(peers)) == expected and me not in peers for me, peers in pinged.items())
+    assert all(sum(name in peers for peers in pinged.values()) == expected for name in pinged)
+
+
+def dns_answer(*records: tuple[int, bytes], compressed: bool = True) -> bytes:
+    name = b"\x0akubernetes\x07default\x00"
+    body = b"".join(
+        (b"\xc0\x0c" if compressed else name) + struct.pack("!HHIH", kind, 1, 5, len(data)) + data
+        for kind, data in records
+    )
+    return struct.pack("!HHHHHH", 7, 0x8180, 1, len(records), 0, 0) + name + struct.pack("!HH", 1, 1) + body
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_dns_addresses_are_read(compressed: bool) -> None:
+    answer = dns_answer((5, b"\x01a\x00"), (1, bytes([10, 96, 0, 1])), compressed=compressed)
+    assert verify.dns_addresses(answer) == ["10.96.0.1"]
+    assert verify.dns_addresses(dns_answer()) == []
+
+
+def test_the_probe_runs_everywhere_and_ends_at_once() -> None:
+    spec = verify.probe_daemonset("k8s.gcr.io/pause:3.2")["spec"]["template"]["spec"]
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert spec["terminationGracePeriodSeconds"] == 0
+    assert "hostNetwork" not in spec
+
+
+# --- comparing ---
+
+
+def test_a_cluster_as_planned_has_no_findings() -> None:
+    verdict = verify.compare(plan(), cluster(), hosts())
+    assert verdict.findings == []
+    assert verdict.untested == []
+    assert verdict.tested == [
+        "all 4 nodes are Ready, with their planned INTERNAL-IPs",
+        "all 3 etcd members are healthy, their peers on the cluster network",
+        "all 12 pings between pods on different nodes came back, at the pods' full MTU",
+        "cluster DNS answers pods on all 4 nodes",
+    ]
+
+
+EXTERNAL = "192.168.160.246"
+
+
+def at(path: str, value: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    """A change of one thing that was seen: 'cluster/nodes/3/ready' or 'hosts/node01/route/source'."""
+
+    def change(seen: dict[str, Any], by_host: dict[str, Any]) -> None:
+        first, *rest = path.split("/")
+        place: Any = seen if first == "cluster" else by_host
+        for word in rest[:-1]:
+            place = place[int(word) if word.isdigit() else word]
+        last = rest[-1]
+        if isinstance(place, list):
+            place[int(last)] = value
+        else:
+            place[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "host", "words"),
+    [
+        (at("cluster/nodes/3/internal_ips", [EXTERNAL]), "node01", f"INTERNAL-IP {EXTERNAL}, planned 192.168.253.131"),
+        (at("cluster/nodes/3/ready", False), "node01", "not Ready"),
+        (at("cluster/nodes/3/name", "other"), "node01", "no node node01 in the cluster"),
+        (at("cluster/error", "connection refused"), "master1", "kubectl: connection refused"),
+        (at("hosts/node01/kubelet/node_ip", ""), "node01", "--node-ip=(not set), planned 192.168.253.131"),
+        (at("hosts/node01/kubelet/running", False), "node01", "kubelet is not running"),
+        (at("hosts/master2/kubelet/server", "https://192.168.253.129:6443"), "master2", "kubelet talks to"),
+        (at("hosts/node01/route/source", EXTERNAL), "node01", f"source {EXTERNAL}; planned: local route"),
+        (at("hosts/node01/route", {}), "node01", "the way to 10.103.97.2: none"),
+        (at("hosts/master3/virtual_server", None), "master3", "no virtual server 10.103.97.2:6443"),
+        (
+            at("hosts/node01/virtual_server/real_servers/0/weight", 0),
+            "node01",
+            "no connections are sent to 192.168.253.129",
+        ),
+        (
+            at("hosts/node01/virtual_server/real_servers/0/address", "192.168.253.9"),
+            "node01",
+            "also sent to 192.168.253.9",
+        ),
+        (at("hosts/node01/api", {"ok": False, "error": "timed out", "resolved": [VIP]}), "node01", "timed out"),
+        (at("hosts/node01/api/source", EXTERNAL), "node01", f"reached from {EXTERNAL}, planned 192.168.253.131"),
+        (at("hosts/node01/api/resolved", ["192.168.160.1"]), "node01", "is 192.168.160.1 here, planned 10.103.97.2"),
+        (at("hosts/master2/static_pods/kube-apiserver", {}), "master2", "--advertise-address=(not set)"),
+        (
+            at("hosts/master2/static_pods/etcd/initial-advertise-peer-urls", "https://192.168.160.244:2380"),
+            "master2",
+            "planned https://192.168.253.128:2380",
+        ),
+        (at("hosts/master3/etcd", {"healthy": False, "error": "refused"}), "master3", "etcd is not healthy: refused"),
+        (
+            at("hosts/master1/etcd/members/1/peer_urls", ["https://192.168.160.244:2380"]),
+            "master2",
+            "no etcd member has the peer address 192.168.253.128",
+        ),
+        (at("hosts/node01/pod_network/peers/0/answered", False), "node01", "pings a pod on master1 (100.64.9.9): no"),
+        (at("hosts/node01/pod_network/peers/0/full_size", False), "node01", "no answer to packets of 1500 bytes"),
+        (at("hosts/node01/dns/answers", []), "node01", "asked of 10.96.0.10 by a pod here"),
+        (at("cluster/pods/0/ready", False), "node01", "coredns-1 is not ready"),
+    ],
+)
+def test_each_difference_is_an_error_of_its_host(change: Callable[..., None], host: str, words: str) -> None:
+    seen, by_host = cluster(), hosts()
+    change(seen, by_host)
+    errors = verify.compare(plan(), seen, by_host).errors
+    assert any(error.host == host and words in error.found for error in errors), errors
+    assert all(error.remedy and error.why for error in errors)
+
+
+def test_all_differences_are_told_at_once() -> None:
+    seen, by_host = cluster(), hosts()
+    at("cluster/nodes/3/internal_ips", [EXTERNAL])(seen, by_host)
+    at("hosts/master2/route", {})(seen, by_host)
+    at("hosts/master3/etcd", {"healthy": False, "error": "refused"})(seen, by_host)
+    assert {error.host for error in verify.compare(plan(), seen, by_host).errors} == {"node01", "master2", "master3"}
+
+
+def test_without_a_pod_network_unready_nodes_are_no_error() -> None:
+    seen = cluster()
+    for entry in seen["nodes"]:
+        entry.update(ready=False, reason="runtime network not ready: NetworkReady=false")
+    seen["pods"][0]["ready"] = False
+    verdict = verify.compare(plan("none"), seen, hosts())
+    assert verdict.errors == []
+    assert [finding.severity for finding in verdict.findings] == ["info"] * 4
+    assert "pods reaching each other: cni is none" in verdict.untested
+
+
+def test_a_pod_that_does_not_start_is_an_error_of_its_node() -> None:
+    verdict = verify.compare(plan(), cluster(), hosts(), ["node01: pod multinic-probe-1 is Pending", "no image"])
+    assert [(error.host, error.found) for error in verdict.errors] == [("node01", "pod multinic-probe-1 is Pending")]
+    assert verdict.untested == ["pods reaching each other: no image"]
+
+
+def test_what_was_not_tried_is_said() -> None:
+    seen, by_host = cluster(), hosts()
+    seen["pods"] = []
+    for entry in by_host.values():
+        entry.update(pod_network={}, dns={})
+    verdict = verify.compare(plan(), seen, by_host)
+    assert verdict.errors == []
+    assert verdict.untested == [
+        "pods reaching each other: no probe pods ran",
+        "cluster DNS: no CoreDNS runs (the bundle holds none)",
+    ]
+
+
+def test_a_run_limited_to_one_host_judges_only_what_it_saw() -> None:
+    verdict = verify.compare(plan(), cluster(), {"node01": status("node01")})
+    assert verdict.errors == []
+    assert [row["host"] for row in verdict.rows] == list(ADDRESSES)
+    assert any(sentence.startswith("etcd on master1") for sentence in verdict.untested)
+
+
+def test_restarts_are_told_without_being_errors() -> None:
+    seen = cluster()
+    seen["pods"].append(pod("kube-apiserver-master1", restarts=2, node="master1"))
+    verdict = verify.compare(plan(), seen, hosts())
+    assert [finding.found for finding in verdict.findings] == ["kube-apiserver-master1 has been restarted, 2 times so far"]
+    assert verdict.errors == []
+
+
+def test_comparing_changes_nothing_it_was_given() -> None:
+    seen, by_host, planned = cluster(), hosts(), plan()
+    before = copy.deepcopy((seen, by_host, planned))
+    verify.compare(planned, seen, by_host)
+    assert (seen, by_host, planned) == before
+
+
+# --- telling ---
+
+
+def test_the_summary_names_every_address_and_the_way_in() -> None:
+    text = verify.summary(plan(), verify.compare(plan(), cluster(), hosts()), "ssh root@192.168.160.243")
+    for address in ADDRESSES.values():
+        assert address in text
+    for words in ("10.103.97.2", "ssh root@192.168.160.243", "kubectl get nodes", "192.168.253.128 .129 .130"):
+        assert words in text
+    assert all(len(line) <= 130 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("addresses", "told"),
+    [
+        ([], ""),
+        (["192.168.253.130", "192.168.253.128"], "192.168.253.128 .130"),
+        (["10.0.0.5", "192.168.253.128"], "10.0.0.5 192.168.253.128"),
+        (["fd00::2", "fd00::1"], "fd00::1 fd00::2"),
+    ],
+)
+def test_addresses_are_shortened(addresses: list[str], told: str) -> None:
+    assert verify.short(addresses) == told
+
+
+@pytest.mark.parametrize(
+    ("variables", "command"),
+    [
+        ({}, "ssh master1"),
+        ({"ansible_host": "192.168.160.243", "ansible_user": "lab"}, "ssh lab@192.168.160.243"),
+        (
+            {"ansible_ssh_private_key_file": "/a b/key", "ansible_port": 2222, "ansible_ssh_common_args": " -o A=b"},
+            "ssh -i '/a b/key' -p 2222 -o A=b master1",
+        ),
+        ({"ansible_port": 22}, "ssh master1"),
+    ],
+)
+def test_the_way_in_follows_the_connection_variables(variables: dict[str, Any], command: str) -> None:
+    assert verify.ssh_command(variables, "master1") == command
+
+
+def test_errors_have_their_own_heading() -> None:
+    seen = cluster()
+    seen["nodes"][3]["ready"] = False
+    text = verify.told(verify.compare(plan(), seen, hosts()).findings)
+    assert text.startswith("NOT AS PLANNED")
+    assert "nothing has been changed" not in text
+    assert verify.told([]) == ""
