@@ -13,7 +13,7 @@ does not delete.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,13 +206,28 @@ _REMEDIES: dict[str, str] = {
     ),
 }
 
-_NOISE = re.compile(r"^\s*$|^To see the stack trace|^W\d{4} |^I\d{4} ")
+_NOISE = re.compile(
+    r"^\s*$|^To see the stack trace|^[WI]\d{4} |^\s*(?:Unfortunately, an error has|Additionally, a control plane comp|"
+    r"To troubleshoot, list|Here is one example|Once you have found|If you are on a systemd|- '(?:systemctl|journalctl|crictl))"
+    r"|kubelet\.go:\d+\] node \".*\" not found"
+)
+_STAMP = re.compile(r"^[IWEF]\d{4} [\d:.]+ +\d+ ")
+
+
+def _last(lines: Iterable[str], count: int) -> list[str]:
+    """The last lines that say something, each saying once, whatever numbers and times are in it."""
+    kept: dict[str, str] = {}
+    for line in lines:
+        if not _NOISE.search(line):
+            same = re.sub(r"\d+", "0", _STAMP.sub("", line))
+            kept.pop(same, None)
+            kept[same] = line.rstrip()
+    return list(kept.values())[-count:]
 
 
 def failure_message(headline: str, log: str, journal: Sequence[str]) -> str:
     """What kubeadm and kubelet said last, and what to do about it."""
-    said = [line.rstrip() for line in log.splitlines() if not _NOISE.match(line)][-15:]
-    heard = [line.rstrip() for line in journal if line.strip()][-10:]
+    said, heard = _last(log.splitlines(), 15), _last(journal, 10)
     everything = "\n".join([log, *journal])
     remedies = [remedy for pattern, remedy in _REMEDIES.items() if re.search(pattern, everything, re.IGNORECASE)]
     parts = [headline]

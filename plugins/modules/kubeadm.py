@@ -800,7 +800,7 @@ class Kubeadm:
     def journal(self) -> list[str]:
         """What kubelet said last."""
         try:
-            return self.command(["journalctl", "-u", "kubelet", "-n", "20", "--no-pager", "-o", "cat"], timeout=20)[
+            return self.command(["journalctl", "-u", "kubelet", "-n", "300", "--no-pager", "-o", "cat"], timeout=20)[
                 1
             ].splitlines()
         except (OSError, subprocess.TimeoutExpired):

@@ -148,14 +148,31 @@ def test_failures_say_what_to_do(log: str, journal: list[str], said: str) -> Non
 
 
 def test_failures_show_the_end_of_what_was_said() -> None:
-    log = "\n".join(f"line {number}" for number in range(50)) + "\nTo see the stack trace of this error execute\n\n"
-    message = member.failure_message("failed", log, [f"heard {number}" for number in range(50)])
-    assert "line 34\n" not in message
-    assert "line 35\n" in message
-    assert "line 49\n" in message
-    assert "heard 39\n" not in message
-    assert message.endswith("heard 49")
+    words = [f"{letter}{other}" for letter in "abcde" for other in "abcdefghij"]
+    log = "\n".join(f"line {word}" for word in words) + "\nTo see the stack trace of this error execute\n\n"
+    message = member.failure_message("failed", log, [f"heard {word}" for word in words])
+    assert "line de\n" not in message
+    assert "line df\n" in message
+    assert "line ej\n" in message
+    assert "heard dj\n" not in message
+    assert message.endswith("heard ej")
     assert "stack trace" not in message
+
+
+def test_what_is_said_over_and_over_is_shown_once_and_where_it_was_said_last() -> None:
+    journal = [
+        'E1124 06:27:52.241141    2722 kubelet.go:2243] node "master1" not found',
+        "E1124 06:27:53.000000    2722 status.go:1] the disk is full",
+        'E1124 06:27:52.342475    2722 kubelet.go:2243] node "master1" not found',
+        "E1124 06:27:54.000000    2722 pods.go:77] pod etcd was refused",
+        "E1124 06:27:55.111111    2722 status.go:1] the disk is full",
+    ]
+    assert member.failure_message("failed", "", journal).splitlines() == [
+        "failed",
+        "kubelet said:",
+        "  E1124 06:27:54.000000    2722 pods.go:77] pod etcd was refused",
+        "  E1124 06:27:55.111111    2722 status.go:1] the disk is full",
+    ]
 
 
 def test_kubeconfigs_are_read_in_both_notations() -> None:
