@@ -167,7 +167,7 @@ def parse_lookups(text: str, targets: Iterable[str]) -> dict[str, dict[str, Any]
         if not line.lstrip().startswith("["):
             continue
         for item in parse_json(line):
-            target = by_address.get(str(item.get("dst", "")).split("/")[0])
+            target = by_address.get(str(item.get("dst", "")).partition("/")[0])
             if target is not None:
                 via = item.get("via") or {}
                 lookups[target] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 SEVERITIES = ("error", "warning", "info")
 WIDTH = 110
@@ -87,9 +87,9 @@ TITLES = {
 }
 
 
-def render(findings: Iterable[Finding], titles: Mapping[str, str] = TITLES) -> str:
+def render(findings: Iterable[Finding], titles: Optional[Mapping[str, str]] = None) -> str:
     """The findings as text. Hosts with the same trouble share one paragraph. Titles may be others than the preflight's."""
-    titles = {**TITLES, **titles}
+    titles = {**TITLES, **(titles or {})}
     groups: dict[tuple[str, str, str, str], list[Finding]] = {}
     for item in ordered(findings):
         groups.setdefault((item.severity, item.variable, item.why, item.remedy), []).append(item)

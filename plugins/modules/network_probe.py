@@ -122,7 +122,9 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils import _facts,
 
 ROUNDS = (0.0, 0.3, 1.0)
 # Set "don't fragment" and ignore what the kernel believes of the path. Python's socket module lacks these names.
-IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
+IP_MTU_DISCOVER = 10
+IPV6_MTU_DISCOVER = 23
+PMTUDISC_PROBE = 3
 IPPROTO_ICMPV6 = 58
 SSH = 22
 
