@@ -207,7 +207,7 @@ class Guests:
     def shut_down(self, names: list[str]) -> None:
         self.thaw([name for name in names if self.before[name] == "frozen"])
         for name in names:
-            _lab_run.mconsole(self.paths, name, "cad")
+            _lab_run.press_power_button(self.paths, name)
         late = _lab_run.wait_stopped(self.paths, names, self.timeout)
         if late:
             raise _lab_run.RunError(
