@@ -3,36 +3,39 @@
 
 from __future__ import annotations
 
+import datetime
 import shlex
 from collections.abc import Callable, Iterator
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from testinfra.host import Host
 
 testinfra_hosts = ["ssh://node01"]
 
 Until = Callable[[Callable[[], bool], float], bool]
 
+MASTER1, NODE01 = "192.168.253.129:6443", "192.168.253.131:6443"
+
 SERVER = """
-import http.server, ssl
+import http.server, ssl, sys
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        healthy = self.path == "/readyz" or self.path == "/who"
-        self.send_response(200 if healthy else 404)
+        self.send_response(200 if self.path in ("/readyz", "/who") else 404)
         self.end_headers()
         self.wfile.write(self.client_address[0].encode())
-server = http.server.ThreadingHTTPServer(("192.168.253.129", 6443), Answer)
+server = http.server.ThreadingHTTPServer((sys.argv[1], 6443), Answer)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain("/run/molecule-api.pem")
 server.socket = context.wrap_socket(server.socket, server_side=True)
 server.serve_forever()
 """
-START = (
-    "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=apiserver.cluster.local"
-    " -keyout /run/molecule-api.key -out /run/molecule-api.crt 2>/dev/null"
-    " && cat /run/molecule-api.key /run/molecule-api.crt > /run/molecule-api.pem"
-    " && systemd-run --quiet --unit=molecule-api --collect python3 /run/molecule-api.py"
-)
+UNIT = """
+[Service]
+ExecStart=/usr/bin/python3 /run/molecule-api.py {address}
+"""
 CLIENT = """
 import ssl, urllib.request
 url = "https://10.103.97.2:6443/who"
@@ -41,20 +44,61 @@ print(urllib.request.urlopen(url, timeout=2, context=ssl._create_unverified_cont
 ASK = f"python3 -c {shlex.quote(CLIENT)}"
 
 
-def servers(host: Host) -> list[str]:
-    """The real servers in the kernel's table."""
+def servers(host: Host) -> set[str]:
+    """The real servers in the kernel's table that may have requests."""
     lines = [line.split() for line in host.check_output("ipvsadm -Sn").splitlines()]
-    return [line[line.index("-r") + 1] for line in lines if line[0] == "-a" and "10.103.97.2:6443" in line]
+    return {
+        line[line.index("-r") + 1]
+        for line in lines
+        if line[0] == "-a" and "10.103.97.2:6443" in line and line[line.index("-w") + 1] != "0"
+    }
+
+
+def certificate() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "apiserver.cluster.local")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return (private + made.public_bytes(serialization.Encoding.PEM)).decode()
 
 
 @pytest.fixture(scope="module")
-def api(reach: Callable[[str], Host]) -> Iterator[Host]:
-    """On master1, something that answers over TLS as a healthy API server does, and tells who asked."""
-    master = reach("master1")
-    master.check_output(f"printf %s {shlex.quote(SERVER)} > /run/molecule-api.py")
-    master.check_output(START)
-    yield master
-    master.run("systemctl stop molecule-api")
+def apis(reach: Callable[[str], Host]) -> Iterator[dict[str, Host]]:
+    """On both hosts, something that answers over TLS as a healthy API server does, and tells who asked."""
+    hosts = {name: reach(name) for name in ("master1", "node01")}
+    pem = certificate()
+    for name, host in hosts.items():
+        address = {"master1": MASTER1, "node01": NODE01}[name].partition(":")[0]
+        for path, content in (
+            ("/run/molecule-api.pem", pem),
+            ("/run/molecule-api.py", SERVER),
+            ("/run/systemd/system/molecule-api.service", UNIT.format(address=address)),
+        ):
+            host.check_output(f"umask 077; printf %s {shlex.quote(content)} > {path}")
+        host.check_output("systemctl daemon-reload")
+    yield hosts
+    for host in hosts.values():
+        host.run("systemctl stop molecule-api; rm -f /run/systemd/system/molecule-api.service; systemctl daemon-reload")
+
+
+@pytest.fixture
+def both(apis: dict[str, Host], host: Host, until: Until) -> dict[str, Host]:
+    for other in apis.values():
+        other.check_output("systemctl start molecule-api")
+    assert until(lambda: servers(host) == {MASTER1, NODE01}, 15)
+    return apis
 
 
 def test_route_to_the_vip_is_local_with_the_cluster_address_as_source(host: Host) -> None:
@@ -71,26 +115,26 @@ def test_unit_runs_and_starts_at_boot(host: Host, unit: str) -> None:
     assert service.is_running, host.check_output(f"journalctl --no-pager -n 30 -u {unit}")
 
 
-def test_server_that_does_not_answer_is_not_offered(host: Host) -> None:
-    assert "-A -t 10.103.97.2:6443" in host.check_output("ipvsadm -Sn")
-    assert servers(host) == []
+def test_server_that_does_not_answer_is_not_offered(host: Host, apis: dict[str, Host], until: Until) -> None:
+    apis["master1"].check_output("systemctl stop molecule-api")
+    apis["node01"].check_output("systemctl start molecule-api")
+    assert until(lambda: servers(host) == {NODE01}, 15)
 
 
-@pytest.mark.usefixtures("api")
-def test_server_that_answers_is_reached_over_the_cluster_network(host: Host, until: Until) -> None:
-    assert until(lambda: servers(host) == ["192.168.253.129:6443"], 10)
-    assert host.check_output(ASK) == "192.168.253.131"
+@pytest.mark.usefixtures("both")
+def test_servers_are_asked_with_the_cluster_address(host: Host) -> None:
+    assert {host.check_output(ASK) for _turn in range(4)} == {"192.168.253.131"}
 
 
-def test_control_plane_reaches_itself(api: Host, until: Until) -> None:
-    assert until(lambda: servers(api) == ["192.168.253.129:6443"], 10)
-    assert api.check_output(ASK) == "192.168.253.129"
+def test_control_plane_reaches_itself_too(both: dict[str, Host], until: Until) -> None:
+    master = both["master1"]
+    assert until(lambda: servers(master) == {MASTER1, NODE01}, 15)
+    assert {master.check_output(ASK) for _turn in range(4)} == {"192.168.253.129"}
 
 
-@pytest.mark.usefixtures("api")
-def test_without_the_route_the_api_is_out_of_reach(host: Host, until: Until) -> None:
+@pytest.mark.usefixtures("both")
+def test_without_the_route_the_api_is_out_of_reach(host: Host) -> None:
     """The seed's failure: this shows that the lab is honest and that the route matters."""
-    assert until(lambda: servers(host) == ["192.168.253.129:6443"], 10)
     host.check_output("ip route del local 10.103.97.2/32 dev lo table local")
     try:
         assert host.run(ASK).rc != 0
@@ -99,26 +143,27 @@ def test_without_the_route_the_api_is_out_of_reach(host: Host, until: Until) -> 
     assert host.check_output(ASK) == "192.168.253.131"
 
 
-@pytest.mark.usefixtures("api")
+@pytest.mark.usefixtures("both")
 def test_flap_of_the_card_takes_nothing_away(host: Host, until: Until) -> None:
     host.check_output("ip link set ens32 down && ip link set ens32 up")
-    assert until(lambda: host.run(ASK).stdout.strip() == "192.168.253.131", 15)
+    assert until(lambda: servers(host) == {MASTER1, NODE01} and host.run(ASK).stdout.strip() == "192.168.253.131", 20)
 
 
-def test_frozen_server_is_out_within_seconds(host: Host, api: Host, until: Until) -> None:
-    assert until(lambda: servers(host) == ["192.168.253.129:6443"], 10)
-    api.check_output("systemctl kill --signal=SIGSTOP molecule-api")
+def test_frozen_server_is_out_within_seconds(host: Host, both: dict[str, Host], until: Until) -> None:
+    both["master1"].check_output("systemctl kill --signal=SIGSTOP molecule-api")
     try:
-        assert until(lambda: servers(host) == [], 5)
+        assert until(lambda: servers(host) == {NODE01}, 5)
+        assert host.check_output(ASK) == "192.168.253.131"
     finally:
-        api.check_output("systemctl kill --signal=SIGCONT molecule-api")
-    assert until(lambda: servers(host) == ["192.168.253.129:6443"], 10)
+        both["master1"].check_output("systemctl kill --signal=SIGCONT molecule-api")
+    assert until(lambda: servers(host) == {MASTER1, NODE01}, 15)
 
 
-@pytest.mark.usefixtures("api")
+@pytest.mark.usefixtures("both")
 def test_all_of_it_is_back_after_a_power_loss(
     guest: Callable[..., None], reach: Callable[[str], Host], until: Until
 ) -> None:
     guest(guests=["node01"], state="power_cycled")
     back = reach("node01")
     assert until(lambda: back.run(ASK).stdout.strip() == "192.168.253.131", 30)
+    assert until(lambda: servers(back) == {MASTER1}, 15)
