@@ -111,7 +111,11 @@ def measure(lab: Lab) -> float:
     lab.everywhere(prepare)
     patches = "--experimental-patches /root/floor-patches"
     started = time.monotonic()
-    lab.run("master1", f"kubeadm init --config /root/floor.yaml --upload-certs {patches} --ignore-preflight-errors {IGNORE}", 300)
+    lab.run(
+        "master1",
+        f"kubeadm init --config /root/floor.yaml --upload-certs {patches} --ignore-preflight-errors {IGNORE}",
+        300,
+    )
     ca = lab.run("master1", "base64 -w0 /etc/kubernetes/pki/ca.crt")
     discovery = (
         "apiVersion: v1\nkind: Config\nclusters:\n- name: ''\n  cluster:\n"

@@ -80,7 +80,12 @@ class Lab:
         ]
 
     def play(
-        self, playbook: str, *arguments: str, expect: int | None = 0, kill_at: str | None = None, kill_after: float = 0.0
+        self,
+        playbook: str,
+        *arguments: str,
+        expect: int | None = 0,
+        kill_at: str | None = None,
+        kill_after: float = 0.0,
     ) -> Run:
         """Run a playbook. With ``kill_at``, SIGKILL the whole run ``kill_after`` seconds after a line that holds it."""
         command = self.arguments(playbook, *arguments)
@@ -149,7 +154,9 @@ class Lab:
             "-a",
             json.dumps(parameters),
         ]
-        done = subprocess.run(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return {"output": done.stdout}
 
@@ -168,6 +175,7 @@ class Lab:
             done = subprocess.run(
                 ["ansible", "kube_control_plane:kube_node", "-i", str(self.inventory), "-e", f"lab_name={self.name}"]
                 + ["-m", "ansible.builtin.debug", "-a", "msg={{ " + wanted + " }}"],
+                check=False,
                 cwd=REPOSITORY,
                 env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
                 stdin=subprocess.DEVNULL,
@@ -196,6 +204,7 @@ class Lab:
         try:
             done = subprocess.run(
                 arguments,
+                check=False,
                 input=access["become_password"] + "\n",
                 env=environment,
                 capture_output=True,

@@ -79,14 +79,18 @@ def refused(lab: Lab, *arguments: str, words: list[str]) -> None:
     assert not missing, f"the report lacks {missing}:\n{run.tail()}"
 
 
-@pytest.mark.parametrize(("variables", "words"), [row[1:] for row in BAD_VARIABLES], ids=[row[0] for row in BAD_VARIABLES])
+@pytest.mark.parametrize(
+    ("variables", "words"), [row[1:] for row in BAD_VARIABLES], ids=[row[0] for row in BAD_VARIABLES]
+)
 def test_bad_variable_is_refused(
     seed_lab: Lab, untouched: dict[str, str], variables: dict[str, Any], words: list[str]
 ) -> None:
     refused(seed_lab, "-e", json.dumps(variables), words=words)
 
 
-def test_cluster_network_missing_on_one_host_is_refused(seed_lab: Lab, untouched: dict[str, str], tmp_path: Path) -> None:
+def test_cluster_network_missing_on_one_host_is_refused(
+    seed_lab: Lab, untouched: dict[str, str], tmp_path: Path
+) -> None:
     def change(content: dict[str, Any]) -> None:
         groups_of(content)["kube_node"]["hosts"]["node01"]["cluster_network"] = "ens99"
 
@@ -197,7 +201,9 @@ def test_every_apiserver_advertises_its_cluster_address(seed_lab: Lab) -> None:
 def test_ipvs_balances_over_the_cluster_network(seed_lab: Lab) -> None:
     def check(host: str) -> None:
         lines = seed_lab.run(host, "ipvsadm -Sn").splitlines()
-        real = [line.split(" -r ")[1].split(":")[0] for line in lines if line.startswith("-a") and f"{VIP}:6443" in line]
+        real = [
+            line.split(" -r ")[1].split(":")[0] for line in lines if line.startswith("-a") and f"{VIP}:6443" in line
+        ]
         assert sorted(real) == ["192.168.253.128", "192.168.253.129", "192.168.253.130"], f"{host}: {lines}"
         route = seed_lab.run(host, f"ip -o route get {VIP}")
         source = route.split(" src ")[1].split()[0]
@@ -275,7 +281,7 @@ def test_pods_on_different_nodes_reach_each_other(seed_lab: Lab, echo_pods: dict
     def check(node: str) -> None:
         pod = echo_pods[node][0]
         for peer, (_name, address) in echo_pods.items():
-            answer = seed_lab.kubectl(f'exec {pod} -- {ASK} {address} 8080')
+            answer = seed_lab.kubectl(f"exec {pod} -- {ASK} {address} 8080")
             assert answer.strip() == peer, f"{node} -> {peer} ({address}): {answer!r}"
 
     seed_lab.everywhere(check, echo_pods)

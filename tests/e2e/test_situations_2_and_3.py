@@ -26,7 +26,9 @@ def four_nodes_ready_on_the_cluster_network(lab: Lab) -> None:
 
 def card_names(lab: Lab) -> list[str]:
     """The name each host gives the card of the cluster network."""
-    return list(lab.everywhere(lambda host: lab.run(host, "ip -o -4 addr | grep 192.168.253 | cut -d' ' -f2").strip()).values())
+    return list(
+        lab.everywhere(lambda host: lab.run(host, "ip -o -4 addr | grep 192.168.253 | cut -d' ' -f2").strip()).values()
+    )
 
 
 def test_gateway_and_a_run_killed_twice(gateway_lab: Lab) -> None:
