@@ -179,9 +179,9 @@ class Host:
         rc, out, _err = self.run(command)
         return [line.split()[0] for line in out.splitlines() if line.split()] if rc == 0 else []
 
-    def install(self, packages: tuple[core.Package, ...], folder: Path) -> None:
+    def install(self, selection: core.Selection, folder: Path) -> None:
         # A package that others need before they can be unpacked is a library.
-        ordered = sorted(packages, key=lambda package: (not package.name.startswith("lib"), package.name))
+        ordered = sorted(selection.install, key=lambda package: (not package.name.startswith("lib"), package.name))
         command = ["dpkg", "--install", "--force-confold", "--force-confdef", "--force-unsafe-io"]
         if not self.module.params["documentation"]:
             command += DOCUMENTATION_PATHS
@@ -191,13 +191,18 @@ class Host:
             "LC_ALL": "C.UTF-8",
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         }
+        # Where nothing is upgraded no service has to be restarted, so systemd need not hear of every single package.
+        quiet = all(not version for version in selection.before.values())
+        if quiet:
+            environment["SYSTEMD_OFFLINE"] = "1"
+        files = [str(folder / package.path) for package in ordered]
         with dpkg_lock(self.module.params["lock_timeout"]), no_new_services(self.running_services()):
-            rc, out, err = self.run(
-                [*command, *(str(folder / package.path) for package in ordered)], environ_update=environment
-            )
+            rc, out, err = self.run([*command, *files], environ_update=environment)
+        if quiet and Path("/run/systemd/system").is_dir():
+            self.run(["systemctl", "daemon-reload"])
         # dpkg was told not to wait for the disk after every file; once, at the end, is enough.
         os.sync()
-        unfinished = core.select(packages, self.installed()).install
+        unfinished = core.select(selection.install, self.installed()).install
         if rc != 0 or unfinished:
             tail = "\n".join([*out.splitlines()[-10:], *err.splitlines()[-20:]])
             names = ", ".join(package.name for package in unfinished) or "none"
@@ -224,7 +229,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": False, "changes": [], "distribution": here}
     selection = core.select(packages, host.installed())
     if selection.install and not module.check_mode:
-        host.install(selection.install, folder)
+        host.install(selection, folder)
     return {
         "changed": bool(selection.install),
         "changes": list(selection.changes),
