@@ -144,21 +144,17 @@ def chain_rules(pod_cidr: str, service_cidr: str, node_addresses: Iterable[str])
     }
 
 
-def restore_input(rules: Mapping[str, list[str]]) -> str:
-    """Input of `iptables-restore --noflush`, which replaces our chains in one step and no others."""
-    tables = (("nat", NAT_CHAIN), ("filter", FORWARD_CHAIN))
-    return "".join(
-        f"*{table}\n:{chain} - [0:0]\n" + "".join(f"{rule}\n" for rule in rules[chain]) + "COMMIT\n"
-        for table, chain in tables
-    )
+def restore_input(table: str, chain: str, rules: list[str]) -> str:
+    """Input of `iptables-restore --noflush`, which replaces one chain of ours in one step and no other."""
+    return f"*{table}\n:{chain} - [0:0]\n" + "".join(f"{rule}\n" for rule in rules) + "COMMIT\n"
 
 
-def jumps(pod_cidr: str) -> list[tuple[str, str, str, list[str]]]:
-    """Where our chains are entered: table, -A or -I, chain, rule."""
-    return [
-        ("nat", "-A", "POSTROUTING", ["-s", pod_cidr, "-j", NAT_CHAIN]),
-        ("filter", "-I", "FORWARD", ["-j", FORWARD_CHAIN]),
-    ]
+def entries(pod_cidr: str) -> dict[str, tuple[str, str, str, list[str]]]:
+    """How each of our chains is entered: table, -A or -I, from which chain, by which rule."""
+    return {
+        NAT_CHAIN: ("nat", "-A", "POSTROUTING", ["-s", pod_cidr, "-j", NAT_CHAIN]),
+        FORWARD_CHAIN: ("filter", "-I", "FORWARD", ["-j", FORWARD_CHAIN]),
+    }
 
 
 def kubeconfig_values(text: str) -> dict[str, str]:
@@ -333,24 +329,30 @@ class PodNetwork:
 
     def keep_rules(self) -> None:
         pod_cidr = str(self.config["pod_cidr"])
-        rules = chain_rules(
-            pod_cidr, str(self.config["service_cidr"]), [n.address for n in self.nodes.values() if n.address]
-        )
-        for table, chain in (("nat", NAT_CHAIN), ("filter", FORWARD_CHAIN)):
+        addresses = [node.address for node in self.nodes.values() if node.address]
+        rules = chain_rules(pod_cidr, str(self.config["service_cidr"]), addresses)
+        for chain, (table, how, start, rule) in entries(pod_cidr).items():
             found = run("iptables", "-w", "-t", table, "-S", chain)[1].splitlines()
             if [line for line in found if line.startswith("-A")] != rules[chain]:
-                status, message = run("iptables-restore", "-w", "--noflush", stdin=restore_input(rules))
-                self.log.say("rules", f"cannot set the rules: {message}" if status else "")
-                break
-        for table, how, chain, rule in jumps(pod_cidr):
-            if run("iptables", "-w", "-t", table, "-C", chain, *rule)[0] != 0:
-                status, message = run("iptables", "-w", "-t", table, how, chain, *rule)
-                self.log.say(
-                    f"{table} {chain}",
-                    f"cannot enter our chain from {chain}: {message}" if status else f"{chain} now enters our chain",
+                text = restore_input(table, chain, rules[chain])
+                status, message = run("iptables-restore", "-w", "--noflush", stdin=text)
+                if status != 0:
+                    self.log.say(chain, f"cannot set {chain} in table {table}: {first_line(message)}")
+                    continue
+                self.log.say(chain, f"{chain} is set in table {table}: {len(rules[chain])} rules")
+                self.log.last.pop(chain, None)
+            if run("iptables", "-w", "-t", table, "-C", start, *rule)[0] != 0:
+                status, message = run("iptables", "-w", "-t", table, how, start, *rule)
+                told = (
+                    f"cannot enter {chain} from {start}: {first_line(message)}" if status else f"{start} enters {chain}"
                 )
+                self.log.say(start, told)
                 if status == 0:
-                    self.log.last.pop(f"{table} {chain}", None)
+                    self.log.last.pop(start, None)
+
+
+def first_line(text: str) -> str:
+    return text.splitlines()[0] if text else "no reason given"
 
 
 def follow_nodes(api: Api, inbox: list[dict[str, Node]], wake: int, log: Log) -> None:
