@@ -21,7 +21,7 @@ class ActionModule(ActionBase):
 
     BYPASS_HOST_LOOP = True
     _requires_connection = False
-    _VALID_ARGS = frozenset(("status_result", "cluster", "trouble", "stats", "path"))
+    _VALID_ARGS = frozenset(("status_result", "cluster", "trouble", "access", "stats", "path"))
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
@@ -30,6 +30,7 @@ class ActionModule(ActionBase):
                 "status_result": {"type": "str", "required": True},
                 "cluster": {"type": "dict", "default": {}},
                 "trouble": {"type": "list", "elements": "str", "default": []},
+                "access": {"type": "str", "default": ""},
                 "stats": {"type": "bool", "default": False},
                 "path": {"type": "path"},
             }
@@ -53,8 +54,9 @@ class ActionModule(ActionBase):
         seen = {name: result["status"] for name, result in results.items() if "status" in result}
         verdict = core.compare(plan, cluster, seen, plain(args["trouble"]))
         findings = ordered(verdict.findings)
-        first = variables["hostvars"][plan["first_control_plane"]]
-        text = core.summary(plan, verdict, core.ssh_command(first, plan["first_control_plane"]))
+        first = plan["first_control_plane"]
+        access = args["access"] or core.ssh_command(variables["hostvars"][first], first)
+        text = core.summary(plan, verdict, access)
         told = core.told(findings)
         result: dict[str, Any] = {
             "changed": False,

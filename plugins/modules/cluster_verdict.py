@@ -36,6 +36,10 @@ options:
     type: list
     elements: str
     default: []
+  access:
+    description: The command that gets a person into the first control plane. Made of its connection variables unless given.
+    type: str
+    default: ""
   stats:
     description: Also set the summary as statistics of the run, under C(multinic_cluster), as C(set_stats) does.
     type: bool
