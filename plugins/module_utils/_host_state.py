@@ -101,6 +101,9 @@ class Plan:
     swap_off: bool = False
     writes: list[Write] = field(default_factory=list)
     daemon_reload: bool = False
+    # Units whose files change: whether systemd has to reload is then for systemd to say, since a reload is expensive
+    # and a unit that it has not loaded yet needs none.
+    changed_units: list[str] = field(default_factory=list)
     systemctl: list[tuple[str, list[str]]] = field(default_factory=list)
     restarts: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
@@ -133,6 +136,14 @@ def sysctl_value(value: Any) -> str:
 
 def unit_name(name: str) -> str:
     return name if name.endswith(UNIT_SUFFIXES) else f"{name}.service"
+
+
+def unit_of(path: str) -> str:
+    """The unit that a unit file or a drop-in belongs to; empty if it belongs to none or to several."""
+    match = re.match(r".*/system/([^/]+?)(\.d/[^/]+\.conf)?$", path)
+    if not match or not match[1].endswith(UNIT_SUFFIXES) or "@." in match[1]:
+        return ""
+    return match[1]
 
 
 def parse_mode(mode: Any, where: str) -> int:
@@ -399,7 +410,9 @@ class _Planner:
     def file_changed(self, path: str, restart: Iterable[str] = ()) -> None:
         for unit in restart:
             self.restart_because.setdefault(unit_name(unit), path)
-        if path.startswith(UNIT_FILE_FOLDERS) or path == FSTAB:
+        if path.startswith(UNIT_FILE_FOLDERS) and unit_of(path):
+            self.plan.changed_units.append(unit_of(path))
+        elif path.startswith(UNIT_FILE_FOLDERS) or path == FSTAB:
             self.reload_because.append(path)
 
     def same(self, entry: Mapping[str, Any], found: FoundPath) -> bool:
@@ -540,7 +553,7 @@ class _Planner:
         self.plan.systemctl = [(verb, names) for verb, names in actions.items() if names]
         stale = [name for name, unit in self.found.units.items() if unit.need_reload]
         self.plan.daemon_reload = bool(self.reload_because or stale)
-        if stale and not self.reload_because:
+        if stale and not self.reload_because and not self.plan.changed_units:
             self.note(f"reload systemd: the files of {', '.join(stale)} are newer than what it has read")
 
     def finished(self) -> Plan:

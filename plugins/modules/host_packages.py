@@ -191,15 +191,14 @@ class Host:
             "LC_ALL": "C.UTF-8",
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         }
-        # Where nothing is upgraded no service has to be restarted, so systemd need not hear of every single package.
+        # Where nothing is upgraded no service has to be restarted, so systemd need not reload for every
+        # single package: it reads new units when they are first used.
         quiet = all(not version for version in selection.before.values())
         if quiet:
             environment["SYSTEMD_OFFLINE"] = "1"
         files = [str(folder / package.path) for package in ordered]
         with dpkg_lock(self.module.params["lock_timeout"]), no_new_services(self.running_services()):
             rc, out, err = self.run([*command, *files], environ_update=environment)
-        if quiet and Path("/run/systemd/system").is_dir():
-            self.run(["systemctl", "daemon-reload"])
         # dpkg was told not to wait for the disk after every file; once, at the end, is enough.
         os.sync()
         unfinished = core.select(selection.install, self.installed()).install

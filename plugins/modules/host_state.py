@@ -447,7 +447,8 @@ class Host:
         if plan.restarts:
             self.remember(plan.restarts)
         self.write_all(plan.writes)
-        if plan.daemon_reload:
+        found = self.look_at_units(list(dict.fromkeys(plan.changed_units)))
+        if plan.daemon_reload or any(unit.need_reload for unit in found.values()):
             self.systemctl("daemon-reload", [])
         for verb, names in plan.systemctl:
             self.systemctl(verb, names)
@@ -594,7 +595,9 @@ class Host:
             self.fail(f"there is no group {name} on this host")
 
     def systemctl(self, verb: str, names: list[str]) -> None:
-        rc, out, err = self.run("systemctl", verb, *names)
+        # What enable and disable change is read at boot. Without this option each would reload all of systemd.
+        options = ["--no-reload"] if verb in ("enable", "disable") else []
+        rc, out, err = self.run("systemctl", *options, verb, *names)
         if rc == 0:
             return
         message = f"systemctl {verb} {' '.join(names)} failed (rc {rc}): {(err or out).strip()}"

@@ -218,9 +218,22 @@ def test_restarts_follow_the_order_of_units() -> None:
     assert core.plan(wish, Found(units=units)).restarts == ["a.service", "b.service", "c.service"]
 
 
-def test_a_unit_file_means_a_reload() -> None:
-    wish = params(files=[{"path": "/etc/systemd/system/a.service", "content": "[Unit]\n"}])
-    assert core.plan(wish, Found()).daemon_reload
+@pytest.mark.parametrize(
+    ("path", "units", "reload"),
+    [
+        ("/etc/systemd/system/a.service", ["a.service"], False),
+        ("/etc/systemd/system/a.service.d/10-x.conf", ["a.service"], False),
+        ("/etc/systemd/system/a@.service", [], True),
+        ("/etc/systemd/system/service.d/x.conf", [], True),
+        ("/etc/systemd/system.conf.d/x.conf", [], True),
+        ("/etc/other/system/a.service", [], False),
+    ],
+)
+def test_systemd_is_asked_about_changed_units_and_reloads_for_all_else_of_its_files(
+    path: str, units: list[str], reload: bool
+) -> None:
+    plan = core.plan(params(files=[{"path": path, "content": "[Unit]\n"}]), Found())
+    assert (plan.changed_units, plan.daemon_reload) == (units, reload)
 
 
 def test_a_unit_newer_than_systemd_knows_means_a_reload_after_an_interrupted_run() -> None:
