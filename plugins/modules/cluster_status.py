@@ -200,7 +200,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "dns_question": {"type": "str", "default": "kubernetes.default.svc.cluster.local"},
 }
 CLONE_NEWNET = 0x40000000
-IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2
+IP_MTU_DISCOVER = 10
+IP_PMTUDISC_DO = 2
 SIOCGIFMTU = 0x8921
 ICMP_OVERHEAD = 28
 
