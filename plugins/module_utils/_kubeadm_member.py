@@ -12,6 +12,7 @@ does not delete.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class Wanted:
     role: str
     kubernetes_version: str
     server: str
+    fingerprint: str = ""
 
     def marker(self) -> dict[str, Any]:
         """What the marker file says of a finished member. It holds no time, so that it is the same on every run."""
@@ -44,6 +46,15 @@ class Wanted:
             "node_name": self.node_name,
             "role": self.role,
             "kubernetes_version": self.kubernetes_version,
+        }
+
+    def attempt(self) -> dict[str, Any]:
+        """What is written down before kubeadm starts, so that the next run knows whose remains it finds."""
+        return {
+            "operation": self.operation,
+            "node_name": self.node_name,
+            "role": self.role,
+            "fingerprint": self.fingerprint,
         }
 
 
@@ -142,6 +153,17 @@ def _judge_attempt(wanted: Wanted, seen: Observed, elsewhere: str) -> Decision:
                 "an earlier join got as far as an etcd member, which must not be taken away from the others; "
                 f"missing: {', '.join(missing)}",
             )
+        if (
+            wanted.operation == "init"
+            and seen.apiserver_healthy
+            and seen.admin_conf
+            and not CONTROL_PLANE_MANIFESTS - seen.manifests
+            and seen.attempt == wanted.attempt()
+        ):
+            return Decision(
+                FINISH,
+                f"an earlier init with the same configuration brought the control plane up; missing: {missing[0]}",
+            )
     return Decision(RESET, f"an earlier {wanted.operation} was not finished ({'; '.join(seen.traces)})")
 
 
@@ -206,6 +228,19 @@ _REMEDIES: dict[str, str] = {
     ),
 }
 
+_TRANSIENT = re.compile(
+    r"connection refused|connection reset|i/o timeout|TLS handshake timeout|context deadline exceeded|unexpected EOF"
+    r"|Client\.Timeout exceeded|etcdserver: (?:request timed out|leader changed|too many learner|unhealthy cluster)"
+    r"|no route to host|etcd cluster is not healthy|timeout waiting for etcd cluster",
+    re.IGNORECASE,
+)
+
+
+def is_transient(log: str) -> bool:
+    """True when kubeadm gave up because the API server or etcd did not answer in time, which may pass."""
+    return any(_TRANSIENT.search(line) for line in log.splitlines() if re.match(r"error|.*error execution phase", line))
+
+
 _NOISE = re.compile(
     r"^\s*$|^To see the stack trace|^[WI]\d{4} |^\s*(?:Unfortunately, an error has|Additionally, a control plane comp|"
     r"To troubleshoot, list|Here is one example|Once you have found|If you are on a systemd|- '(?:systemctl|journalctl|crictl))"
@@ -260,16 +295,15 @@ class Credentials:
     token_expires: int = 0
     certificate_key: str = ""
     key_expires: int = 0
+    upload: str = ""
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> Credentials:
         """Read what as_mapping() wrote; anything else counts as no credentials."""
-        values = {name: data.get(name) for name in ("token", "token_expires", "certificate_key", "key_expires")}
-        if not all(isinstance(values[name], str) for name in ("token", "certificate_key")):
-            return cls()
-        if not all(isinstance(values[name], int) for name in ("token_expires", "key_expires")):
-            return cls()
-        return cls(**{name: value for name, value in values.items() if value is not None})
+        kept = cls(**{name: data.get(name, default) for name, default in cls().as_mapping().items()})
+        texts, numbers = (kept.token, kept.certificate_key, kept.upload), (kept.token_expires, kept.key_expires)
+        good = all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)
+        return kept if good else cls()
 
     def as_mapping(self) -> dict[str, Any]:
         """The form that is kept in a file."""
@@ -278,7 +312,24 @@ class Credentials:
             "token_expires": self.token_expires,
             "certificate_key": self.certificate_key,
             "key_expires": self.key_expires,
+            "upload": self.upload,
         }
+
+    def confirmed(self, uploads: Mapping[str, str]) -> Credentials:
+        """These credentials as far as the cluster still has them.
+
+        uploads maps the names of the secrets that exist to their resource versions. Certificates that another control
+        plane has uploaded since were encrypted with another key.
+        """
+        token_id = self.token.partition(".")[0]
+        version = uploads.get("kubeadm-certs", "")
+        mine = bool(version) and self.upload in ("", version)
+        return dataclasses.replace(
+            self,
+            token_expires=self.token_expires if f"bootstrap-token-{token_id}" in uploads else 0,
+            key_expires=self.key_expires if mine else 0,
+            upload=version if mine else "",
+        )
 
     def token_usable(self, now: float, margin: float) -> bool:
         """True while the token outlives the margin."""

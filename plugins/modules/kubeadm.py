@@ -164,7 +164,9 @@ ca_certificate:
 """
 
 import base64
+import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -175,9 +177,10 @@ import time
 import urllib.error
 import urllib.request
 from datetime import datetime, timezone
+from functools import partial
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -202,6 +205,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm_membe
     Wanted,
     decide,
     failure_message,
+    is_transient,
     kubeconfig_authority,
     kubeconfig_server,
 )
@@ -270,6 +274,7 @@ class Kubeadm:
             role="worker" if kind == "JoinConfiguration" and "controlPlane" not in self.own else "control_plane",
             kubernetes_version=str(self.version),
             server="https://" + self.params["endpoint"],
+            fingerprint=hashlib.sha256(render(self.documents).encode()).hexdigest(),
         )
         self.lock_file: int | None = None
 
@@ -287,7 +292,8 @@ class Kubeadm:
         if decision.action == UNCHANGED:
             result["changed"] = self.enable_kubelet()
             return result
-        if self.params["operation"] == "await" and decision.action in (RUN, RESET) and not self.check_mode:
+        begun = self.params["operation"] == "await" and not self.check_mode
+        if begun and decision.action in (RUN, RESET) and not is_transient(self.log()):
             raise KubeadmError(
                 failure_message(
                     f"kubeadm join did not make this host a member: it ended with code {self.exit_code()} "
@@ -338,13 +344,16 @@ class Kubeadm:
             raise KubeadmError("this host has no /etc/kubernetes/admin.conf, so it cannot make credentials")
         if not self.check_mode:
             self.lock()
-        kept = Credentials.from_mapping(self.read_json(CREDENTIALS) or {})
-        kept = kept if self.check_mode else self.still_in_cluster(kept)
+        stored = kept = Credentials.from_mapping(self.read_json(CREDENTIALS) or {})
         now = time.time()
+        if not self.check_mode and kept.token_usable(now, MARGIN):
+            token_id = kept.token.partition(".")[0]
+            kept = kept.confirmed(self.uploads([f"bootstrap-token-{token_id}", "kubeadm-certs"]))
         new_token = not kept.token_usable(now, MARGIN)
         new_key = self.params["for_control_plane"] and not kept.key_usable(now, MARGIN)
         if (new_token or new_key) and not self.check_mode:
             kept = self.renew(kept, new_token, new_key)
+        if kept != stored:
             self.write(CREDENTIALS, json.dumps(kept.as_mapping()) + "\n", 0o600)
         authority = (KUBERNETES / "pki" / "ca.crt").read_text()
         return {
@@ -413,7 +422,7 @@ class Kubeadm:
         try:
             context = ssl.create_default_context(cafile=str(KUBERNETES / "pki" / "ca.crt"))
             url = f"https://{host}:{endpoint.get('bindPort', 6443)}/readyz"
-            with urllib.request.urlopen(url, timeout=5, context=context) as answer:
+            with urllib.request.urlopen(url, timeout=20, context=context) as answer:
                 return bool(answer.status == 200)
         except (OSError, ValueError):
             return False
@@ -421,26 +430,21 @@ class Kubeadm:
     def etcd_healthy(self) -> bool:
         """True when this host's etcd has a leader."""
         try:
-            with urllib.request.urlopen("http://127.0.0.1:2381/health", timeout=5) as answer:
+            with urllib.request.urlopen("http://127.0.0.1:2381/health", timeout=10) as answer:
                 return str(json.load(answer).get("health")) in ("true", "True")
         except (OSError, ValueError):
             return False
 
-    def still_in_cluster(self, kept: Credentials) -> Credentials:
-        """The kept credentials without those that somebody removed from the cluster."""
-        admin = KUBERNETES / "admin.conf"
-        token_id = kept.token.partition(".")[0]
-        names = [f"secret/bootstrap-token-{token_id}", "secret/kubeadm-certs"]
-        if not kept.token_usable(time.time(), MARGIN):
-            return kept
-        _code, out = self.kubectl(admin, ["get", "-n", "kube-system", "-o", "name", "--ignore-not-found", *names])
-        found = out.split()
-        return Credentials(
-            token=kept.token,
-            token_expires=kept.token_expires if names[0] in found else 0,
-            certificate_key=kept.certificate_key,
-            key_expires=kept.key_expires if names[1] in found else 0,
-        )
+    def uploads(self, names: list[str]) -> dict[str, str]:
+        """The resource versions of those secrets of kubeadm's that exist."""
+        arguments = ["get", "secrets", "-n", "kube-system", "-o", "json", "--ignore-not-found", *names]
+        code, out = self.kubectl(KUBERNETES / "admin.conf", arguments)
+        if code != 0:
+            raise KubeadmError(f"the cluster did not tell which credentials it has: {out.strip()}")
+        found = json.loads(out) if out.strip() else {"items": []}
+        return {
+            secret["metadata"]["name"]: secret["metadata"]["resourceVersion"] for secret in found.get("items", [found])
+        }
 
     # Acting
 
@@ -472,21 +476,15 @@ class Kubeadm:
                 "Limit the run to the joining host and a control plane, not to the joining host alone"
             )
 
-    def run_kubeadm(self) -> bool:
+    def run_kubeadm(self, again: bool = True) -> bool:
         """Run init or join; false when it was only begun."""
         operation = self.wanted.operation
         self.keep_pki()
-        attempt = {"operation": operation, "node_name": self.wanted.node_name, "role": self.wanted.role}
         for path in (EXIT_CODE, LOG):
             path.unlink(missing_ok=True)
-        self.write(ATTEMPT, json.dumps(attempt, sort_keys=True) + "\n", 0o600)
+        self.write(ATTEMPT, json.dumps(self.wanted.attempt(), sort_keys=True) + "\n", 0o600)
         self.write_patches()
-        arguments = [self.program("kubeadm"), operation, "--config", str(self.write_configuration())]
-        if operation == "init":
-            arguments += ["--upload-certs", "--skip-token-print", "--skip-certificate-key-print"]
-        flag = patches_flag(self.version)
-        if flag and self.params["patches"]:
-            arguments += [flag, self.params["patches_directory"]]
+        arguments = self.arguments()
         if needs_crictl(self.version) and shutil.which("crictl", path=PATH) is None:
             self.warnings.append("crictl is not installed, so kubeadm's preflight checks are left out")
             arguments += ["--skip-phases", "preflight"]
@@ -497,16 +495,40 @@ class Kubeadm:
         code = self.wait_for(process)
         if code == 0:
             return True
-        if operation == "join" and self.wanted.role == "control_plane":
-            seen = self.observe()
-            if decide(self.wanted, seen).action in (FINISH, ADOPT):
-                self.finish()
-                return True
+        action = decide(self.wanted, self.observe()).action
+        if action in (FINISH, ADOPT):
+            self.finish()
+            return True
+        if again and operation == "join" and is_transient(self.log()):
+            self.warnings.append(f"the first kubeadm join gave up: {self.last_words()}; it was done again")
+            self.reset()
+            return self.run_kubeadm(again=False)
         raise KubeadmError(
             failure_message(
                 f"kubeadm {operation} failed with code {code} (all of it: {LOG})", self.log(), self.journal()
             )
         )
+
+    def arguments(self) -> list[str]:
+        """The whole command of the init or join."""
+        operation = self.wanted.operation
+        arguments = [self.program("kubeadm"), operation, "--config", str(self.write_configuration())]
+        if operation == "init":
+            arguments += ["--upload-certs", "--skip-token-print", "--skip-certificate-key-print"]
+        flag = patches_flag(self.version)
+        if flag and self.params["patches"]:
+            arguments += [flag, self.params["patches_directory"]]
+        return arguments
+
+    def phase_arguments(self, phase: str) -> list[str]:
+        """The command of one phase of a join."""
+        configuration = str(self.write_configuration())
+        return [self.program("kubeadm"), "join", "phase", *phase.split(), "--config", configuration]
+
+    def last_words(self) -> str:
+        """Why kubeadm gave up, in its own words."""
+        errors = [line for line in self.log().splitlines() if line.startswith("error")]
+        return errors[-1] if errors else "it said nothing"
 
     def detached(self, arguments: list[str]) -> subprocess.Popen[bytes]:
         """Run a command in a session of its own that holds the lock."""
@@ -545,8 +567,31 @@ class Kubeadm:
             ) from None
 
     def finish(self) -> None:
-        """Bring a control plane whose etcd already is a member to its end."""
+        """Bring a control plane that is up, or whose etcd already is a member, to its end."""
         self.enable_kubelet()
+        self.wait_until_healthy()
+        if self.wanted.operation == "init":
+            done = "preflight,certs,kubeconfig,kubelet-start,control-plane,etcd"
+            self.finishing("init", lambda: [*self.arguments(), "--skip-phases", done])
+        else:
+            for phase in finishing_phases(self.version):
+                self.finishing(f"join phase {phase}", partial(self.phase_arguments, phase))
+        self.annotate()
+
+    def finishing(self, name: str, command: Callable[[], list[str]]) -> None:
+        """Run what is left of an init or join, a second and third time where the API server did not answer."""
+        for attempt in (1, 2, 3):
+            code = self.wait_for(self.detached(command()))
+            if code == 0:
+                return
+            if attempt == 3 or not is_transient(self.last_words()):
+                raise KubeadmError(
+                    failure_message(f"kubeadm {name} failed with code {code}", self.log(), self.journal())
+                )
+            self.wait_until_healthy()
+
+    def wait_until_healthy(self) -> None:
+        """Wait for this host's etcd and API server, and help where kubelet refused a static pod."""
         started = time.monotonic()
         restarted = False
         while not (self.etcd_healthy() and self.apiserver_healthy()):
@@ -561,19 +606,11 @@ class Kubeadm:
                         self.journal(),
                     )
                 )
-            if waited > 20 and not restarted:
+            if waited > 30 and not restarted and not self.etcd_healthy():
                 # kubelet may have refused the static pod for ever; a restart makes it look again.
                 self.command(["systemctl", "restart", "kubelet"])
                 restarted = True
             time.sleep(1)
-        for phase in finishing_phases(self.version):
-            arguments = [self.program("kubeadm"), "join", "phase", *phase.split()]
-            code = self.wait_for(self.detached([*arguments, "--config", str(self.write_configuration())]))
-            if code != 0:
-                raise KubeadmError(
-                    failure_message(f"kubeadm join phase {phase} failed with code {code}", self.log(), self.journal())
-                )
-        self.annotate()
 
     def annotate(self) -> None:
         """Write down the runtime's socket, which is the last thing a join does and which upgrades read."""
@@ -641,11 +678,12 @@ class Kubeadm:
         """Make what is no longer good."""
         expires = int(time.time()) + LIFETIME
         if new_token:
-            kept = Credentials(self.create_token(expires), expires, kept.certificate_key, kept.key_expires)
+            kept = dataclasses.replace(kept, token=self.create_token(expires), token_expires=expires)
         if new_key:
             key = secrets.token_hex(32)
             self.upload_certificates(key)
-            kept = Credentials(kept.token, kept.token_expires, key, expires)
+            upload = self.uploads(["kubeadm-certs"]).get("kubeadm-certs", "")
+            kept = dataclasses.replace(kept, certificate_key=key, key_expires=expires, upload=upload)
         return kept
 
     def create_token(self, expires: int) -> str:

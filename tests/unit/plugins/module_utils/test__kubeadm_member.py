@@ -31,7 +31,7 @@ NO_ETCD = dataclasses.replace(ALL_PODS, manifests=member.CONTROL_PLANE_MANIFESTS
 
 
 def attempt(wanted: member.Wanted) -> dict[str, Any]:
-    return {"operation": wanted.operation, "node_name": wanted.node_name, "role": wanted.role}
+    return wanted.attempt()
 
 
 def after(wanted: member.Wanted, seen: member.Observed, exit_code: int | None = None) -> member.Observed:
@@ -53,7 +53,9 @@ def after(wanted: member.Wanted, seen: member.Observed, exit_code: int | None = 
         ("failed before etcd joined", JOINING, after(JOINING, NO_ETCD, 1), member.RESET),
         ("worker without a node", WORKER, after(WORKER, KUBELET, 1), member.RESET),
         ("worker with a node", WORKER, after(WORKER, REGISTERED), member.ADOPT),
-        ("init without addons", FIRST, after(FIRST, dataclasses.replace(WHOLE, addons=False), 1), member.RESET),
+        ("init without addons", FIRST, after(FIRST, dataclasses.replace(WHOLE, addons=False), 1), member.FINISH),
+        ("init with another configuration", dataclasses.replace(FIRST, fingerprint="b"),
+         after(dataclasses.replace(FIRST, fingerprint="a"), dataclasses.replace(WHOLE, addons=False), 1), member.RESET),
         ("init whole", FIRST, after(FIRST, WHOLE), member.ADOPT),
         ("init with etcd only is begun again", FIRST, after(FIRST, ALL_PODS), member.RESET),
         ("somebody else's complete member", WORKER, REGISTERED, member.ADOPT),
@@ -175,6 +177,23 @@ def test_what_is_said_over_and_over_is_shown_once_and_where_it_was_said_last() -
     ]
 
 
+@pytest.mark.parametrize(
+    ("log", "passes"),
+    [
+        ("error execution phase addon/coredns: Get https://a:6443/apis: dial tcp 10.103.97.2:6443: connect: connection refused", True),
+        ("error execution phase check-etcd: etcd cluster is not healthy: failed to dial endpoint", True),
+        ("error execution phase preflight: couldn't validate the identity of the API Server: i/o timeout", True),
+        ("error execution phase control-plane-join/etcd: etcdserver: leader changed", True),
+        ("error execution phase preflight: [preflight] Some fatal errors occurred:", False),
+        ("W1 connection refused, trying again\nerror execution phase preflight: no such file", False),
+        ("error execution phase wait-control-plane: couldn't initialize a Kubernetes cluster", False),
+        ("", False),
+    ],
+)  # fmt: skip
+def test_what_may_pass_is_told_from_what_will_not(log: str, passes: bool) -> None:
+    assert member.is_transient(log) is passes
+
+
 def test_kubeconfigs_are_read_in_both_notations() -> None:
     text = "clusters:\n- cluster:\n    certificate-authority-data: QUJD\n    server: https://a:6443\n  name: x\n"
     assert member.kubeconfig_server(text) == "https://a:6443"
@@ -193,6 +212,30 @@ def test_credentials_are_good_until_shortly_before_they_expire() -> None:
     assert not kept.key_usable(now=400, margin=100)
     assert not member.Credentials("", 1000, "", 1000).token_usable(now=0, margin=0)
     assert member.Credentials.from_mapping(kept.as_mapping()) == kept
+
+
+@pytest.mark.parametrize(
+    ("uploads", "token", "key", "upload"),
+    [
+        ({"bootstrap-token-aaaaaa": "5", "kubeadm-certs": "7"}, True, True, "7"),
+        ({"bootstrap-token-aaaaaa": "9", "kubeadm-certs": "8"}, True, False, ""),
+        ({"kubeadm-certs": "7"}, False, True, "7"),
+        ({"bootstrap-token-aaaaaa": "5"}, True, False, ""),
+        ({}, False, False, ""),
+    ],
+)
+def test_credentials_are_good_only_while_the_cluster_has_them(
+    uploads: dict[str, str], token: bool, key: bool, upload: str
+) -> None:
+    kept = member.Credentials("aaaaaa.bbbb", 1000, "key", 1000, upload="7").confirmed(uploads)
+    assert (kept.token_usable(0, 0), kept.key_usable(0, 0), kept.upload) == (token, key, upload)
+
+
+def test_the_upload_of_an_init_becomes_known_at_the_first_look() -> None:
+    kept = member.Credentials("aaaaaa.bbbb", 1000, "key", 1000).confirmed({"kubeadm-certs": "7"})
+    assert kept.key_usable(0, 0)
+    assert kept.upload == "7"
+    assert not kept.confirmed({"kubeadm-certs": "8"}).key_usable(0, 0)
 
 
 junk = st.recursive(
