@@ -57,6 +57,8 @@ BUILD_ARGUMENTS: dict[str, t.Any] = {
     "host_packages": {"type": "list", "elements": "str", "default": []},
 }
 _FAILURE_LINES = 25
+# The log keeps the end of what a command printed: package lists have tens of megabytes.
+_LOGGED = 100_000
 _RECORD = "record.json"
 
 
@@ -172,7 +174,7 @@ class Workshop:
         except subprocess.TimeoutExpired as exc:
             raise BundleError(f"{self._step}: '{' '.join(words[3:])}' did not end within {limit} s") from exc
         with (self.directory / "build.log").open("a", encoding="utf-8") as log:
-            log.write(f"$ {' '.join(words[3:])}\n{result.stdout}{result.stderr}")
+            log.write(f"$ {' '.join(words[3:])}\n{result.stdout[-_LOGGED:]}{result.stderr[-_LOGGED:]}")
         if result.returncode:
             tail = "\n".join((result.stdout + result.stderr).strip().splitlines()[-_FAILURE_LINES:])
             raise BundleError(
