@@ -174,7 +174,6 @@ import shutil
 import ssl
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from datetime import datetime, timezone
 from functools import partial
