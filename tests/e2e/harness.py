@@ -134,9 +134,9 @@ class Lab:
     def remove(self) -> None:
         self.play("lab", "-e", "lab_state=absent")
 
-    def guest(self, **parameters: Any) -> None:
-        """Do something to guests as their hypervisor would: ``guest(names=[…], state="frozen")``."""
-        self.module("lab_guest", parameters)
+    def guest(self, guests: list[str], state: str) -> None:
+        """Do to guests what a power switch or their hypervisor would: ``guest(["master3"], "frozen")``."""
+        self.module("lab_guest", {"lab": self.name, "cache": str(CACHE), "guests": guests, "state": state})
 
     def module(self, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """One module of the collection on the controller."""

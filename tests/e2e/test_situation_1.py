@@ -115,11 +115,11 @@ def test_even_number_of_control_planes_is_a_warning(seed_lab: Lab, untouched: di
 
 
 def test_unreachable_host_is_refused(seed_lab: Lab, untouched: dict[str, str]) -> None:
-    seed_lab.guest(lab=seed_lab.name, names=["master3"], state="frozen")
+    seed_lab.guest(["master3"], "frozen")
     try:
         refused(seed_lab, words=["master3", "ansible_host", "192.168.160.245"])
     finally:
-        seed_lab.guest(lab=seed_lab.name, names=["master3"], state="thawed")
+        seed_lab.guest(["master3"], "thawed")
 
 
 def test_duplicate_host_names_are_refused(seed_lab: Lab, untouched: dict[str, str]) -> None:
@@ -338,7 +338,7 @@ def test_without_the_vip_route_the_worker_is_cut_off(seed_lab: Lab) -> None:
 
 def test_all_hosts_rebooted_at_once(seed_lab: Lab) -> None:
     started = time.monotonic()
-    seed_lab.guest(lab=seed_lab.name, names=HOSTS, state="power_cycled")
+    seed_lab.guest(HOSTS, "power_cycled")
     wait_until(
         lambda: seed_lab.api_through_vip("node01"),
         MOST_SECONDS_AFTER_REBOOT - (time.monotonic() - started),
