@@ -579,7 +579,9 @@ Acquire::Languages "none";
         if name not in recipe.IMAGES:
             raise BundleError(f"there is no recipe for an image {name!r}; there is one for {', '.join(recipe.IMAGES)}")
         what = recipe.IMAGES[name]
-        binaries = {binary: self.made("binary", binary, self.binary_key(binary, source)) for binary, _ in what.binaries}
+        binaries = {
+            binary: self.made("binary", binary, self.binary_key(binary, source)) for binary, _package in what.binaries
+        }
         if not all(binaries.values()):
             return None, False
         key = self.image_key(name, source, host)
