@@ -31,7 +31,7 @@ options:
   progress_file:
     description:
       - A file on the controller that long tasks append their progress to.
-      - Its last line is quoted if the file was written after the task began.
+      - Its last line is quoted if the file was written after the task began, and only localhost has not answered yet.
       - Empty means C(progress.log) in the collection's cache folder, E(MULTINIC_CACHE).
     type: str
     default: ""
@@ -119,7 +119,8 @@ class Heartbeat:
         self.due = now + min(LONGEST_PAUSE, max(self.first, elapsed / 3))
         far = [host for host in self.hosts if host != "localhost"]
         waiting = f", waiting for {listed(far)}" if far else ""
-        return f"  … still: {self.task} ({duration(elapsed)}{waiting})" + (f": {quote}" if quote else "")
+        quoted = f": {quote}" if quote and not far else ""  # the progress file tells of tasks on the controller
+        return f"  … still: {self.task} ({duration(elapsed)}{waiting})" + quoted
 
 
 @dataclass

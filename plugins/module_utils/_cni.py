@@ -174,7 +174,7 @@ def operator_method(method: str) -> dict[str, Any]:
         return {"firstFound": True}
     if method == "kubernetes-internal-ip":
         return {"kubernetes": "NodeInternalIP"}
-    name, _, value = method.partition("=")
+    name, _equals, value = method.partition("=")
     spelled: dict[str, Any] = {
         "interface": {"interface": value},
         "skip-interface": {"skipInterface": value},

@@ -446,7 +446,7 @@ def _answering(addresses: dict[str, str]) -> list[str]:
         deadline = time.monotonic() + 1
         open_ones = dict(channels)
         while open_ones and time.monotonic() < deadline:
-            readable, _, _ = select.select(list(open_ones), [], [], 0.2)
+            readable, _writable, _broken = select.select(list(open_ones), [], [], 0.2)
             for channel in readable:
                 name = open_ones.pop(channel)
                 try:

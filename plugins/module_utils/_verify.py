@@ -34,7 +34,7 @@ def hex_address(text: str) -> str:
 
 
 def hex_endpoint(text: str) -> tuple[str, int]:
-    address, _, port = text.rpartition(":")
+    address, _colon, port = text.rpartition(":")
     return hex_address(address), int(port, 16)
 
 
@@ -509,7 +509,7 @@ class _Comparison:
         """Nodes on which the probe's pod did not start; and why there are no pods at all."""
         names = {str(planned["node_name"]): name for name, planned in self.plan["hosts"].items()}
         for sentence in self.trouble:
-            node, _, why = sentence.partition(": ")
+            node, _colon, why = sentence.partition(": ")
             if node not in names:
                 self.untested.append(f"pods reaching each other: {sentence}")
                 continue
@@ -666,7 +666,7 @@ def short(addresses: Sequence[str]) -> str:
         return " ".join(addresses)
     told: list[str] = []
     for number, address in enumerate(ordered):
-        head, _, tail = address.rpartition(".")
+        head, _dot, tail = address.rpartition(".")
         same = number > 0 and head and ordered[number - 1].rpartition(".")[0] == head
         told.append(f".{tail}" if same else address)
     return " ".join(told)

@@ -479,11 +479,11 @@ def ping(addresses: Sequence[str], size: int) -> set[str]:
             while len(answered) < len(addresses) and time.monotonic() < deadline:
                 if not select.select([icmp.fileno()], [], [], max(0.0, deadline - time.monotonic()))[0]:
                     break
-                packet, (source, _port) = icmp.recvfrom(65536)
+                packet, sender = icmp.recvfrom(65536)
                 start = (packet[0] & 0x0F) * 4
                 kind, _code, _sum, answer_to, _sequence = struct.unpack_from("!BBHHH", packet, start)
-                if kind == 0 and answer_to == identity and source in addresses and len(packet) - start >= size:
-                    answered.add(source)
+                if kind == 0 and answer_to == identity and sender[0] in addresses and len(packet) - start >= size:
+                    answered.add(sender[0])
     return answered
 
 

@@ -35,8 +35,8 @@ class LocalBundle:
     sha256: str
 
 
-def cache_folder(environment: t.Mapping[str, str] = os.environ) -> Path:
-    return Path(environment.get("MULTINIC_CACHE") or DEFAULT_CACHE)
+def cache_folder(environment: t.Optional[t.Mapping[str, str]] = None) -> Path:
+    return Path((os.environ if environment is None else environment).get("MULTINIC_CACHE") or DEFAULT_CACHE)
 
 
 def is_url(bundle: str) -> bool:

@@ -255,7 +255,8 @@ sysctl -a 2>/dev/null | grep -E '^(net\.ipv4|net\.ipv6|net\.bridge|net\.netfilte
   | grep -vE 'neigh|route.flush|tcp_fastopen_key|nf_conntrack_count|dirty|random|mtu_expires|stable_secret'
 cut -d' ' -f1 /proc/modules | sort
 swapon --show
-systemctl list-units --all --plain --no-legend --type=service,timer,socket | awk '$1 !~ /^(session|user|systemd-|run-|apt-daily|e2scrub|fstrim|dpkg-db|modprobe@|ssh@)/ {print $1, $3}' | sort
+systemctl list-units --all --plain --no-legend --type=service,timer,socket |
+  awk '$1 !~ /^(session|user|systemd-|run-|apt-daily|e2scrub|fstrim|dpkg-db|modprobe@|ssh@)/ {print $1, $3}' | sort
 dpkg-query -W -f '${Package} ${Version} ${Status}\n'
 cat /proc/sys/kernel/hostname
 """

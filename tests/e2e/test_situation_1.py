@@ -290,7 +290,7 @@ def test_pods_on_different_nodes_reach_each_other(seed_lab: Lab, echo_pods: dict
 def test_service_address_reaches_pods_on_all_nodes(seed_lab: Lab, echo_pods: dict[str, tuple[str, str]]) -> None:
     service = seed_lab.kubectl("get service echo -o jsonpath={.spec.clusterIP}")
     pod = echo_pods["node01"][0]
-    answers = {seed_lab.kubectl(f"exec {pod} -- {ASK} {service} 80").strip() for _ in range(12)}
+    answers = {seed_lab.kubectl(f"exec {pod} -- {ASK} {service} 80").strip() for _turn in range(12)}
     assert answers == set(HOSTS), answers
 
 

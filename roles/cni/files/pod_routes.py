@@ -381,7 +381,7 @@ def main(path: str) -> None:
     threading.Thread(target=follow_nodes, args=(Api(config["kubeconfig"]), inbox, wake, Log()), daemon=True).start()
     reviewed: float | None = None
     while True:
-        news = [inbox.pop(0) for _ in range(len(inbox))]
+        news = [inbox.pop(0) for _turn in range(len(inbox))]
         if news:
             network.learn(news[-1])
         due = bool(news) or reviewed is None or time.monotonic() - reviewed >= REVIEW_SECONDS

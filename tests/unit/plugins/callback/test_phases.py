@@ -50,11 +50,13 @@ def test_heartbeat_pauses_grow_up_to_a_minute() -> None:
     assert max(pauses) == 60
 
 
-def test_heartbeat_names_the_hosts_that_have_not_answered_and_quotes_progress() -> None:
+def test_heartbeat_names_the_hosts_that_have_not_answered_or_quotes_the_controllers_progress() -> None:
     beat = Heartbeat(first=1)
     beat.start("join", 0)
     beat.hosts = dict.fromkeys(["localhost", "a", "b", "c", "d", "e", "f"])
-    assert beat.line(1, "image 3 of 9") == "  … still: join (1.0 s, waiting for a, b, c, d and 2 more): image 3 of 9"
+    assert beat.line(1, "image 3 of 9") == "  … still: join (1.0 s, waiting for a, b, c, d and 2 more)"
+    beat.hosts = {"localhost": None}
+    assert beat.line(2, "image 3 of 9") == "  … still: join (2.0 s): image 3 of 9"
 
 
 def test_heartbeat_of_zero_is_off() -> None:

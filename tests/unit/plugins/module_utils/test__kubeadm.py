@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +328,6 @@ def test_bad_settings_are_refused_in_one_way_only(settings: dict[str, Any], mino
     try:
         documents = init(version, settings)
     except kubeadm.KubeadmConfigError as error:
-        assert {str(problem.path).split(".")[0].split("[")[0] for problem in error.problems} <= set(settings)  # noqa: PT017
+        assert {re.split(r"[.\[]", str(problem.path), maxsplit=1)[0] for problem in error.problems} <= set(settings)  # noqa: PT017
     else:
         assert kubeadm.check(documents, parse(version)) == []

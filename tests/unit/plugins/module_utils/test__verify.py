@@ -392,7 +392,9 @@ def test_restarts_are_told_without_being_errors() -> None:
     seen = cluster()
     seen["pods"].append(pod("kube-apiserver-master1", restarts=2, node="master1"))
     verdict = verify.compare(plan(), seen, hosts())
-    assert [finding.found for finding in verdict.findings] == ["kube-apiserver-master1 has been restarted, 2 times so far"]
+    assert [finding.found for finding in verdict.findings] == [
+        "kube-apiserver-master1 has been restarted, 2 times so far"
+    ]
     assert verdict.errors == []
 
 
