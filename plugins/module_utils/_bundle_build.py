@@ -580,7 +580,7 @@ Acquire::Languages "none";
             raise BundleError(f"there is no recipe for an image {name!r}; there is one for {', '.join(recipe.IMAGES)}")
         what = recipe.IMAGES[name]
         binaries = {
-            binary: self.made("binary", binary, self.binary_key(binary, source)) for binary, _package in what.binaries
+            binary: self.made("binary", binary, self.binary_key(binary, source)) for binary, _place in what.binaries
         }
         if not all(binaries.values()):
             return None, False
