@@ -171,10 +171,8 @@ import json
 import os
 import secrets
 import shutil
-import ssl
 import subprocess
 import time
-import urllib.request
 from datetime import datetime, timezone
 from functools import partial
 from glob import glob
@@ -182,7 +180,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import SSLValidationError, open_url
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._detached import Detached
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm import (
     check,
     discovery_kubeconfig,
@@ -232,10 +232,7 @@ ETCD = Path("/var/lib/etcd")
 LIFETIME = 2 * 3600
 MARGIN = 20 * 60
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-# Runs as the leader of its own session: whatever becomes of the module, kubeadm goes on, its exit code is kept and
-# the files with the credentials are deleted.
-SUPERVISOR = '"$@"; rc=$?; rm -rf "$MULTINIC_RUNTIME"; echo "$rc" >"$MULTINIC_RC.new"; mv "$MULTINIC_RC.new" "$MULTINIC_RC"; exit "$rc"'
+ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 
 
 class KubeadmError(Exception):
@@ -419,18 +416,17 @@ class Kubeadm:
         address = endpoint.get("advertiseAddress", "127.0.0.1")
         host = f"[{address}]" if ":" in address else address
         try:
-            context = ssl.create_default_context(cafile=str(KUBERNETES / "pki" / "ca.crt"))
             url = f"https://{host}:{endpoint.get('bindPort', 6443)}/readyz"
-            with urllib.request.urlopen(url, timeout=20, context=context) as answer:
-                return bool(answer.status == 200)
-        except (OSError, ValueError):
+            authority = str(KUBERNETES / "pki" / "ca.crt")
+            return bool(open_url(url, timeout=20, ca_path=authority, use_proxy=False).status == 200)
+        except (OSError, ValueError, SSLValidationError):
             return False
 
     def etcd_healthy(self) -> bool:
         """True when this host's etcd has a leader."""
         try:
-            with urllib.request.urlopen("http://127.0.0.1:2381/health", timeout=10) as answer:
-                return str(json.load(answer).get("health")) in ("true", "True")
+            answer = open_url("http://127.0.0.1:2381/health", timeout=10, use_proxy=False)
+            return str(json.load(answer).get("health")) in ("true", "True")
         except (OSError, ValueError):
             return False
 
@@ -529,33 +525,21 @@ class Kubeadm:
         errors = [line for line in self.log().splitlines() if line.startswith("error")]
         return errors[-1] if errors else "it said nothing"
 
-    def detached(self, arguments: list[str]) -> subprocess.Popen[bytes]:
+    def detached(self, arguments: list[str]) -> Detached:
         """Run a command in a session of its own that holds the lock."""
-        environment = {
-            "PATH": PATH,
-            "HOME": "/root",
-            "LANG": "C.UTF-8",
-            "MULTINIC_RUNTIME": str(RUNTIME),
-            "MULTINIC_RC": str(EXIT_CODE),
-        }
-        log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        with os.fdopen(log, "w") as output:
-            return subprocess.Popen(  # the supervisor outlives this module where it must
-                ["/bin/sh", "-c", SUPERVISOR, "multinic-kubeadm", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-                pass_fds=[self.lock_file] if self.lock_file is not None else [],
-            )
+        return Detached(
+            arguments,
+            log=LOG,
+            exit_code=EXIT_CODE,
+            secrets=RUNTIME,
+            environment=ENVIRONMENT,
+            inherit=[self.lock_file] if self.lock_file is not None else [],
+        )
 
-    def wait_for(self, process: subprocess.Popen[bytes]) -> int:
+    def wait_for(self, process: Detached) -> int:
         """Wait for a detached command, but not for ever."""
-        try:
-            return process.wait(timeout=self.params["timeout"])
-        except subprocess.TimeoutExpired:
+        code = process.wait(self.params["timeout"])
+        if code is None:
             raise KubeadmError(
                 failure_message(
                     f"kubeadm is still at work after {self.params['timeout']} s; it was left alone, and the next run "
@@ -563,7 +547,8 @@ class Kubeadm:
                     self.log(),
                     self.journal(),
                 )
-            ) from None
+            )
+        return code
 
     def finish(self) -> None:
         """Bring a control plane that is up, or whose etcd already is a member, to its end."""
@@ -806,7 +791,7 @@ class Kubeadm:
             text=True,
             check=False,
             timeout=timeout,
-            env={"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"},
+            env=ENVIRONMENT,
             cwd="/",
         )
         return done.returncode, done.stdout

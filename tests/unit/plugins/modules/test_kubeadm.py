@@ -162,7 +162,7 @@ def test_the_next_run_waits_for_the_lock(root: Path) -> None:
     started = time.monotonic()
     member(lock_timeout=10).lock()
     assert time.monotonic() - started > 0.3
-    assert process.wait(timeout=5) == 0
+    assert process.wait(5) == 0
 
 
 def test_a_command_that_takes_too_long_is_left_alone(root: Path) -> None:
@@ -171,8 +171,8 @@ def test_a_command_that_takes_too_long_is_left_alone(root: Path) -> None:
     process = host.detached(["/bin/sleep", "0.5"])
     with pytest.raises(kubeadm.KubeadmError, match="it was left alone"):
         host.wait_for(process)
-    assert process.poll() is None
-    assert process.wait(timeout=5) == 0
+    assert process.wait(0) is None
+    assert process.wait(5) == 0
 
 
 def test_secrets_are_only_in_files_of_root(root: Path) -> None:
