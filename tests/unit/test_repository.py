@@ -301,3 +301,19 @@ def test_the_collection_works_installed(tmp_path: Path) -> None:
     assert not any((installed / name).exists() for name in (".collections", "molecule", "tests/e2e", "Makefile"))
     for playbook in names(PLAYBOOKS):
         run("ansible.cli.playbook", "--syntax-check", "-i", "localhost,", f"multinic.kubernetes.{Path(playbook).stem}")
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    broken = []
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "roles").glob("*/README.md")]:
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not broken
+
+
+def test_every_page_is_listed() -> None:
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    assert [
+        page.name for page in (ROOT / "docs").glob("*.md") if page.stem != "index" and f"({page.name})" not in index
+    ] == []
