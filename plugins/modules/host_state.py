@@ -237,6 +237,7 @@ import shlex
 import shutil
 import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
@@ -418,9 +419,15 @@ class Host:
     def look_at_units(self, names: list[str]) -> dict[str, core.FoundUnit]:
         if not names:
             return {}
-        rc, out, err = self.run("systemctl", "show", "--property", ",".join(UNIT_PROPERTIES), "--", *names)
-        blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in out.split("\n\n")]
-        blocks = [block for block in blocks if block]
+        for _try in range(3):  # a busy host was seen to answer nothing, without an error
+            rc, out, err = self.run("systemctl", "show", "--property", ",".join(UNIT_PROPERTIES), "--", *names)
+            blocks = [
+                dict(line.split("=", 1) for line in text.splitlines() if "=" in line) for text in out.split("\n\n")
+            ]
+            blocks = [block for block in blocks if block]
+            if len(blocks) == len(names) or self.module.check_mode:
+                break
+            time.sleep(0.5)
         if len(blocks) != len(names):
             if self.module.check_mode:
                 return {}
