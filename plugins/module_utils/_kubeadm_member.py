@@ -229,16 +229,18 @@ _REMEDIES: dict[str, str] = {
 }
 
 _TRANSIENT = re.compile(
-    r"connection refused|connection reset|i/o timeout|TLS handshake timeout|context deadline exceeded|unexpected EOF"
+    r"connection refused|was refused - did you specify|Unable to connect to the server|connection reset|i/o timeout|TLS handshake timeout|context deadline exceeded|unexpected EOF"
     r"|Client\.Timeout exceeded|etcdserver: (?:request timed out|leader changed|too many learner|unhealthy cluster)"
     r"|no route to host|etcd cluster is not healthy|timeout waiting for etcd cluster",
     re.IGNORECASE,
 )
 
+_COMPLAINT = re.compile(r"error|.*error execution phase|The connection to the server|Unable to connect to the server")
+
 
 def is_transient(log: str) -> bool:
-    """True when kubeadm gave up because the API server or etcd did not answer in time, which may pass."""
-    return any(_TRANSIENT.search(line) for line in log.splitlines() if re.match(r"error|.*error execution phase", line))
+    """True when kubeadm or kubectl gave up because the API server or etcd did not answer in time, which may pass."""
+    return any(_TRANSIENT.search(line) for line in log.splitlines() if _COMPLAINT.match(line))
 
 
 _NOISE = re.compile(

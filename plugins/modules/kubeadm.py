@@ -433,7 +433,7 @@ class Kubeadm:
     def uploads(self, names: list[str]) -> dict[str, str]:
         """The resource versions of those secrets of kubeadm's that exist."""
         arguments = ["get", "secrets", "-n", "kube-system", "-o", "json", "--ignore-not-found", *names]
-        code, out = self.kubectl(KUBERNETES / "admin.conf", arguments)
+        code, out = self.kubectl(KUBERNETES / "admin.conf", arguments, patience=120)
         if code != 0:
             raise KubeadmError(f"the cluster did not tell which credentials it has: {out.strip()}")
         found = json.loads(out) if out.strip() else {"items": []}
@@ -689,7 +689,7 @@ class Kubeadm:
                 "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
             },
         }
-        code, out = self.kubectl(KUBERNETES / "admin.conf", ["create", "-f", "-"], json.dumps(manifest))
+        code, out = self.kubectl(KUBERNETES / "admin.conf", ["create", "-f", "-"], json.dumps(manifest), patience=120)
         if code != 0:
             raise KubeadmError(f"no bootstrap token could be made: {out.strip()}")
         return token
@@ -796,14 +796,18 @@ class Kubeadm:
         )
         return done.returncode, done.stdout
 
-    def kubectl(self, kubeconfig: Path, arguments: list[str], stdin: str = "") -> tuple[int, str]:
-        """Ask the cluster; an API server that does not answer counts as no answer."""
-        try:
-            return self.command(
-                [self.program("kubectl"), f"--kubeconfig={kubeconfig}", "--request-timeout=20s", *arguments], stdin, 60
-            )
-        except subprocess.TimeoutExpired:
-            return 1, "kubectl got no answer within 60 s"
+    def kubectl(self, kubeconfig: Path, arguments: list[str], stdin: str = "", patience: float = 0) -> tuple[int, str]:
+        """Ask the cluster, for so many seconds again while it does not answer; no answer is no success."""
+        give_up = time.monotonic() + patience
+        command = [self.program("kubectl"), f"--kubeconfig={kubeconfig}", "--request-timeout=20s", *arguments]
+        while True:
+            try:
+                code, out = self.command(command, stdin, 60)
+            except subprocess.TimeoutExpired:
+                code, out = 1, "error: i/o timeout, kubectl got no answer within 60 s"
+            if code == 0 or time.monotonic() > give_up or not is_transient(out):
+                return code, out
+            time.sleep(1)
 
     def exit_code(self) -> int | None:
         """With what kubeadm of the last attempt ended, if it has."""
