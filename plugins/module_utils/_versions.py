@@ -83,6 +83,16 @@ def patches_flag(version: Version) -> str:
     return "" if version.at_least(1, 22) else "--experimental-patches"
 
 
+def writes_apiserver_before_etcd(version: Version) -> bool:
+    """Whether C(kubeadm join) starts a control plane's API server long before its etcd, so that it has to be told not to.
+
+    The API server gives up after 20 s without etcd and is restarted. A member of etcd takes 15 to 20 s to join, and
+    members join one behind the other. From 1.31 on, kubelet may depend on the local API server: there upstream's order
+    stays.
+    """
+    return not version.at_least(1, 31)
+
+
 def needs_crictl(version: Version) -> bool:
     """Older kubeadm reaches the container runtime through crictl, newer speaks to the socket itself."""
     return not version.at_least(1, 31)

@@ -170,6 +170,7 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import time
@@ -215,6 +216,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._versions impo
     needs_crictl,
     parse_supported,
     patches_flag,
+    writes_apiserver_before_etcd,
 )
 
 KUBERNETES = Path("/etc/kubernetes")
@@ -228,6 +230,8 @@ RUNTIME = Path("/run/multinic-kubeadm")
 LOCK = Path("/run/multinic-kubeadm.lock")
 LOG = Path("/var/log/multinic-kubeadm.log")
 ETCD = Path("/var/lib/etcd")
+
+STATIC_PODS_PHASE = "control-plane-prepare control-plane"
 
 LIFETIME = 2 * 3600
 MARGIN = 20 * 60
@@ -484,7 +488,7 @@ class Kubeadm:
             self.warnings.append("crictl is not installed, so kubeadm's preflight checks are left out")
             arguments += ["--skip-phases", "preflight"]
         self.enable_kubelet()
-        process = self.detached(arguments)
+        process = self.detached(self.with_etcd_first(arguments) if self.joins_etcd_first() else arguments)
         if not self.params["wait"]:
             return False
         code = self.wait_for(process)
@@ -510,10 +514,26 @@ class Kubeadm:
         arguments = [self.program("kubeadm"), operation, "--config", str(self.write_configuration())]
         if operation == "init":
             arguments += ["--upload-certs", "--skip-token-print", "--skip-certificate-key-print"]
+        return arguments + self.patches_arguments()
+
+    def patches_arguments(self) -> list[str]:
+        """Where kubeadm finds its patches, for versions whose configuration does not say it."""
         flag = patches_flag(self.version)
-        if flag and self.params["patches"]:
-            arguments += [flag, self.params["patches_directory"]]
-        return arguments
+        return [flag, self.params["patches_directory"]] if flag and self.params["patches"] else []
+
+    def joins_etcd_first(self) -> bool:
+        """Whether the static pods that need etcd are written by a phase of their own, after etcd has joined."""
+        joins = self.wanted.operation == "join" and self.wanted.role == "control_plane"
+        return joins and writes_apiserver_before_etcd(self.version)
+
+    def with_etcd_first(self, arguments: list[str]) -> list[str]:
+        """The join without the static pods that need etcd, then those."""
+        join = [*arguments, "--skip-phases", STATIC_PODS_PHASE.replace(" ", "/")]
+        return ["/bin/sh", "-c", f"{shlex.join(join)} && {shlex.join(self.static_pods_arguments())}"]
+
+    def static_pods_arguments(self) -> list[str]:
+        """The command that writes the API server's, controller manager's and scheduler's static pods."""
+        return [*self.phase_arguments(STATIC_PODS_PHASE), *self.patches_arguments()]
 
     def phase_arguments(self, phase: str) -> list[str]:
         """The command of one phase of a join."""
@@ -553,6 +573,8 @@ class Kubeadm:
     def finish(self) -> None:
         """Bring a control plane that is up, or whose etcd already is a member, to its end."""
         self.enable_kubelet()
+        if self.joins_etcd_first() and not (KUBERNETES / "manifests" / "kube-apiserver.yaml").exists():
+            self.finishing(f"join phase {STATIC_PODS_PHASE}", self.static_pods_arguments)
         self.wait_until_healthy()
         if self.wanted.operation == "init":
             done = "preflight,certs,kubeconfig,kubelet-start,control-plane,etcd"

@@ -42,10 +42,6 @@ def inventory_variant(lab: Lab, folder: Path, change: Callable[[dict[str, Any]],
     return other
 
 
-def groups_of(content: dict[str, Any]) -> dict[str, Any]:
-    return content["all"]["children"]
-
-
 @pytest.fixture(scope="module")
 def untouched(seed_lab: Lab) -> dict[str, str]:
     """What the hosts look like before anything ran on them."""
@@ -92,22 +88,21 @@ def test_cluster_network_missing_on_one_host_is_refused(
     seed_lab: Lab, untouched: dict[str, str], tmp_path: Path
 ) -> None:
     def change(content: dict[str, Any]) -> None:
-        groups_of(content)["kube_node"]["hosts"]["node01"]["cluster_network"] = "ens99"
+        content["kube_node"]["hosts"]["node01"]["cluster_network"] = "ens99"
 
     refused(inventory_variant(seed_lab, tmp_path, change), words=["node01", "cluster_network", "ens99"])
 
 
 def test_no_control_plane_is_refused(seed_lab: Lab, untouched: dict[str, str], tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
-        groups = groups_of(content)
-        groups["kube_node"]["hosts"].update(groups["kube_control_plane"].pop("hosts"))
+        content["kube_node"]["hosts"].update(content["kube_control_plane"].pop("hosts"))
 
     refused(inventory_variant(seed_lab, tmp_path, change), words=["kube_control_plane"])
 
 
 def test_even_number_of_control_planes_is_a_warning(seed_lab: Lab, untouched: dict[str, str], tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
-        groups_of(content)["kube_control_plane"]["hosts"].pop("master3")
+        content["kube_control_plane"]["hosts"].pop("master3")
 
     run = inventory_variant(seed_lab, tmp_path, change).play("preflight")
     assert "kube_control_plane" in run.output and "2" in run.output
