@@ -523,6 +523,9 @@ class _Comparison:
 
     def compare_dns(self) -> None:
         pods = [pod for pod in self.pods if is_dns(pod)]
+        if self.cluster_error:
+            self.untested.append("cluster DNS: the pods could not be listed")
+            return
         if not pods:
             self.untested.append("cluster DNS: no CoreDNS runs (the bundle holds none)")
             return

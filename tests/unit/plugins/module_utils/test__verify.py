@@ -381,6 +381,12 @@ def test_what_was_not_tried_is_said() -> None:
     ]
 
 
+def test_an_api_that_does_not_answer_is_told_once_and_nothing_is_guessed() -> None:
+    verdict = verify.compare(plan(), {"error": "refused", "nodes": [], "pods": []}, hosts())
+    assert [error.found for error in verdict.errors] == ["kubectl: refused"]
+    assert verdict.untested == ["cluster DNS: the pods could not be listed"]
+
+
 def test_a_run_limited_to_one_host_judges_only_what_it_saw() -> None:
     verdict = verify.compare(plan(), cluster(), {"node01": status("node01")})
     assert verdict.errors == []
