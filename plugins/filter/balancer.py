@@ -16,11 +16,12 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer impo
 
 
 def balancer_state_filter(
-    cluster: Mapping[str, Any], node: Mapping[str, Any], path: str, interval: float, timeout: float
+    cluster: Mapping[str, Any], node: Mapping[str, Any], check: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What a host needs to reach the API server through the VIP, as parameters of host_state."""
+    seconds = {name: float(check[name]) for name in ("interval", "timeout", "answer_timeout")}
     try:
-        return balancer_state(cluster, node, Check(str(path), float(interval), float(timeout)))
+        return balancer_state(cluster, node, Check(str(check["path"]), **seconds))
     except BalancerError as exc:
         raise AnsibleFilterError(f"apiserver_balancer: {exc}") from exc
     except KeyError as exc:

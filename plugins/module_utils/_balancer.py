@@ -33,23 +33,29 @@ class BalancerError(ValueError):
 
 @dataclass(frozen=True)
 class Check:
-    """How keepalived asks a server whether it may have requests."""
+    """How keepalived asks a server whether it may have requests.
+
+    Two checks at each interval, both must pass: a connection, which a dead host is found by, within `timeout`; and an
+    answer of the API server, which may take `answer_timeout`. A server that is merely slow stays in.
+    """
 
     path: str = "/readyz"
     interval: float = 1.0
     timeout: float = 0.9
+    answer_timeout: float = 5.0
 
     def slowest_detection(self) -> float:
-        """The longest a server that answers nothing stays in: it died just after it answered, and every try times out."""
+        """The longest a dead host stays in: it died just after a check, and every try after that times out."""
         return self.interval + self.timeout + RETRIES * (RETRY_DELAY + self.timeout)
 
     def problems(self) -> list[str]:
         found = []
         if not self.path.startswith("/") or any(char.isspace() or char in '"{}' for char in self.path):
             found.append(f"check_path is {self.path!r}: give a path that begins with / and holds no spaces or braces")
-        if self.interval < 0.1 or self.timeout < 0.1:
+        if min(self.interval, self.timeout, self.answer_timeout) < 0.1:
             found.append(
-                f"check_interval is {self.interval:g} and check_timeout {self.timeout:g}: both must be at least 0.1 s"
+                f"check_interval is {self.interval:g}, check_timeout {self.timeout:g} and check_answer_timeout "
+                f"{self.answer_timeout:g}: each must be at least 0.1 s"
             )
         elif self.slowest_detection() > DETECTION_LIMIT:
             found.append(
@@ -153,10 +159,10 @@ def keepalived_config(apiserver: Mapping[str, Any], source: str, last_resort: st
         problems.append(f"the control planes' addresses {', '.join(real_servers)} are not unique")
     if problems:
         raise BalancerError("; ".join(problems))
-    blocks = "".join(_real_server(address, port, check.path, source) for address in real_servers)
+    blocks = "".join(_real_server(address, port, check, source) for address in real_servers)
     return f"""\
 # Written by multinic.kubernetes. The API server at {at(vip, port)}, checked every {check.interval:g} s;
-# one that stops answering is out after at most {check.slowest_detection():.1f} s.
+# a dead one is out after at most {check.slowest_detection():.1f} s.
 global_defs {{
     router_id multinic-apiserver
 }}
@@ -168,7 +174,6 @@ virtual_server {vip} {port} {{
     alpha
     warmup 0
     delay_loop {check.interval:g}
-    connect_timeout {check.timeout:g}
     retry {RETRIES}
     delay_before_retry {RETRY_DELAY:g}
     virtualhost {apiserver["name"]}
@@ -178,16 +183,21 @@ virtual_server {vip} {port} {{
 """
 
 
-def _real_server(address: str, port: int, path: str, source: str) -> str:
+def _real_server(address: str, port: int, check: Check, source: str) -> str:
     return f"""\
     real_server {address} {port} {{
         weight 1
+        TCP_CHECK {{
+            connect_timeout {check.timeout:g}
+            bindto {source}
+        }}
         SSL_GET {{
+            connect_timeout {check.answer_timeout:g}
+            bindto {source}
             enable_sni
             fast_recovery
-            bindto {source}
             url {{
-                path {path}
+                path {check.path}
                 status_code 200
             }}
         }}

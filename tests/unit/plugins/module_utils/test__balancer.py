@@ -78,8 +78,14 @@ def test_all_control_planes_are_real_servers_in_order() -> None:
     config = balancer.keepalived_config(plan()["apiserver"], NODE01, MASTERS[0])
     assert re.findall(r"real_server (\S+) (\d+)", config) == [(address, "6443") for address in MASTERS]
     assert re.findall(r"sorry_server (\S+) (\d+)", config) == [(MASTERS[0], "6443")]
-    assert re.findall(r"bindto (\S+)", config) == [NODE01] * len(MASTERS)
+    assert re.findall(r"bindto (\S+)", config) == [NODE01] * 2 * len(MASTERS)
     assert config.count("{") == config.count("}")
+
+
+def test_a_slow_server_has_more_time_than_a_dead_host() -> None:
+    config = balancer.keepalived_config(plan()["apiserver"], NODE01, MASTERS[0])
+    timeouts = re.findall(r"(TCP_CHECK|SSL_GET) \{\n\s+connect_timeout (\S+)\n", config)
+    assert timeouts == [("TCP_CHECK", "0.9"), ("SSL_GET", "5")] * len(MASTERS)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +95,7 @@ def test_all_control_planes_are_real_servers_in_order() -> None:
         (["192.168.253.129", "192.168.253.129"], balancer.Check(), "not unique"),
         (MASTERS, balancer.Check(interval=2, timeout=0.9), r"up to 3\.9 s"),
         (MASTERS, balancer.Check(interval=0, timeout=0.5), "at least 0.1 s"),
+        (MASTERS, balancer.Check(answer_timeout=0), "at least 0.1 s"),
         (MASTERS, balancer.Check(path="readyz"), "begins with /"),
         (MASTERS, balancer.Check(path="/readyz }"), "begins with /"),
     ],
