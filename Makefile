@@ -109,7 +109,7 @@ unit: venv ## pytest over the unit tests
 .PHONY: molecule
 molecule: venv ## every scenario in molecule/, on lab hosts
 	test -n '$(wildcard $(MOLECULE_GLOB))'
-	molecule test $(MOLECULE_SCENARIOS) --report
+	molecule test $(MOLECULE_SCENARIOS) --report --no-command-borders
 
 .PHONY: e2e
 e2e: venv ## the whole road on the lab: install, break, reboot, reinstall
