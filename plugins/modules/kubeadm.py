@@ -712,7 +712,7 @@ class Kubeadm:
             },
         }
         code, out = self.kubectl(KUBERNETES / "admin.conf", ["create", "-f", "-"], json.dumps(manifest), patience=120)
-        if code != 0:
+        if code != 0 and "already exists" not in out:  # which is so when the first answer got lost
             raise KubeadmError(f"no bootstrap token could be made: {out.strip()}")
         return token
 
