@@ -25,6 +25,9 @@ SYSCTLS = {"net.ipv4.vs.expire_nodest_conn": "1", "net.ipv4.vs.expire_quiescent_
 DETECTION_LIMIT = 3.0  # seconds in which a dead server has to be out of the table
 RETRY_DELAY = 0.1
 RETRIES = 1
+# While etcd elects a new leader every API server is unready for some seconds. None must leave for that.
+ANSWER_RETRY_DELAY = 1
+ANSWER_RETRIES = 3
 
 
 class BalancerError(ValueError):
@@ -193,6 +196,8 @@ def _real_server(address: str, port: int, check: Check, source: str) -> str:
         }}
         SSL_GET {{
             connect_timeout {check.answer_timeout:g}
+            retry {ANSWER_RETRIES}
+            delay_before_retry {ANSWER_RETRY_DELAY}
             bindto {source}
             enable_sni
             fast_recovery
