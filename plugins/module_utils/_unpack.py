@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import Manifest, Part
 
@@ -19,6 +19,8 @@ LOCK = ".lock"
 INCOMING = ".incoming"
 UNPACKING = ".unpacking"
 ARCHIVE = "bundle.tar.gz"
+# An archive that nobody has written to for so long was left by a run that is no more.
+INCOMING_SECONDS = 600
 # Room that has to stay on the file system beyond what is written.
 RESERVE = 256 * 1024 * 1024
 
@@ -43,7 +45,6 @@ class Situation:
 
     current: str = ""
     complete: bool = False
-    entries: Sequence[Entry] = field(default_factory=tuple)
 
     def ready(self, sha256: str) -> bool:
         return self.complete and self.current == sha256
@@ -67,15 +68,27 @@ def incomplete(manifest: Manifest, roles: Sequence[str], sizes: Mapping[str, int
     return [part.path for part in wanted_parts(manifest, roles) if sizes.get(part.path) != part.size]
 
 
-def obsolete(entries: Iterable[Entry], sha256: str, keep: int) -> list[str]:
-    """Names below the root to remove once `sha256` is current: all but the newest `keep` others, and what was left over."""
+def obsolete(entries: Iterable[Entry], sha256: str, keep: int, now: float) -> list[str]:
+    """Names below the root to remove once `sha256` is current: all but the newest `keep` others, and what was left over.
+
+    Archives that another run may still be sending are left alone.
+    """
     versions = sorted(
         (entry for entry in entries if is_sha256(entry.name) and entry.name != sha256),
         key=lambda entry: (entry.changed, entry.name),
         reverse=True,
     )
-    remains = [entry.name for entry in entries if entry.name.startswith((INCOMING, UNPACKING))]
-    return [entry.name for entry in versions[keep:]] + sorted(remains)
+    return [entry.name for entry in versions[keep:]] + leftovers(entries, now)
+
+
+def leftovers(entries: Iterable[Entry], now: float) -> list[str]:
+    """What runs that are no more have left. Whoever asks holds the lock, so nobody else is unpacking."""
+    return sorted(
+        entry.name
+        for entry in entries
+        if entry.name.startswith(UNPACKING)
+        or (entry.name.startswith(INCOMING) and entry.changed < now - INCOMING_SECONDS)
+    )
 
 
 def space_problem(host_folder: str, free: int, needed: int) -> str:

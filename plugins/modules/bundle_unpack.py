@@ -93,7 +93,7 @@ incoming:
   description: Where the archive has to be put.
   returned: when O(prepare) and it is needed
   type: str
-  sample: /var/lib/multinic/bundle/.incoming/bundle.tar.gz
+  sample: /var/lib/multinic/bundle/.incoming-x7k2p9q4/bundle.tar.gz
 kubernetes_version:
   description: The version of Kubernetes in the bundle.
   returned: when it is unpacked
@@ -116,6 +116,7 @@ import os
 import pwd
 import shutil
 import tarfile
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -196,15 +197,22 @@ class Store:
 
     def __init__(self, root: str) -> None:
         self.root = Path(root)
-        self.incoming = self.root / core.INCOMING / core.ARCHIVE
 
     def situation(self, sha256: str, roles: list[str]) -> core.Situation:
         if not self.root.is_dir():
             return core.Situation()
-        entries = [core.Entry(entry.name, entry.lstat().st_mtime) for entry in self.root.iterdir()]
         link = self.root / core.CURRENT
         current = link.readlink().name if link.is_symlink() else ""
-        return core.Situation(current, self.complete(sha256, roles), tuple(entries))
+        return core.Situation(current, self.complete(sha256, roles))
+
+    def entries(self) -> list[core.Entry]:
+        """What lies below the root; an archive's age is told by its last write."""
+        found = []
+        for path in self.root.iterdir():
+            archive = path / core.ARCHIVE
+            with contextlib.suppress(OSError):
+                found.append(core.Entry(path.name, (archive if archive.is_file() else path).lstat().st_mtime))
+        return found
 
     def manifest(self, sha256: str) -> Optional[Manifest]:
         path = self.root / sha256 / MANIFEST_NAME
@@ -242,22 +250,19 @@ class Store:
                     time.sleep(0.2)
             yield
 
-    def prepare(self, archive_size: int, unpacked_size: int, receiver: Optional[str]) -> None:
-        """Room for the archive, in a folder into which only the receiver can write."""
+    def prepare(self, archive_size: int, unpacked_size: int, receiver: Optional[str]) -> Path:
+        """Room for the archive, in a new folder into which only the receiver can write."""
+        self.remove(core.leftovers(self.entries(), time.time()))
         status = os.statvfs(self.root)
-        reusable = self.incoming.stat().st_size if self.incoming.is_file() else 0
-        free = status.f_bavail * status.f_frsize + reusable
-        problem = core.space_problem(str(self.root), free, archive_size + unpacked_size)
+        problem = core.space_problem(str(self.root), status.f_bavail * status.f_frsize, archive_size + unpacked_size)
         if problem:
             raise core.UnpackError(problem)
-        folder = self.incoming.parent
-        folder.mkdir(mode=0o700, exist_ok=True)
-        uid, gid = receiver_ids(receiver)
-        os.chown(folder, uid, gid)
-        self.incoming.unlink(missing_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{core.INCOMING}-", dir=self.root))
+        os.chown(folder, *receiver_ids(receiver))
         # The folders above are only passed through.
         for above in (self.root, self.root.parent):
             above.chmod(above.stat().st_mode | 0o111)
+        return folder / core.ARCHIVE
 
     def unpack(self, archive: Path, sha256: str, roles: list[str]) -> Manifest:
         new = self.root / f"{core.UNPACKING}-{os.getpid()}"
@@ -288,6 +293,12 @@ class Store:
         new.unlink(missing_ok=True)
         new.symlink_to(sha256)
         new.replace(link)
+
+    def discard(self, archive: Path) -> None:
+        """The archive, and the folder that was made for it."""
+        archive.unlink(missing_ok=True)
+        if archive.parent.parent == self.root and archive.parent.name.startswith(core.INCOMING):
+            self.remove([archive.parent.name])
 
     def remove(self, names: list[str]) -> None:
         for name in names:
@@ -374,8 +385,8 @@ def deploy(module: AnsibleModule) -> dict[str, Any]:
     if params["prepare"]:
         if not found.complete:
             with store.lock():
-                store.prepare(params["archive_size"], params["unpacked_size"], params["receiver"])
-            return {**result, "incoming": str(store.incoming)}
+                incoming = store.prepare(params["archive_size"], params["unpacked_size"], params["receiver"])
+            return {**result, "incoming": str(incoming)}
     elif not found.complete and not params["archive"]:
         raise core.UnpackError(f"the bundle {sha256} is not unpacked below {store.root}, and no archive is given")
     with store.lock():
@@ -385,8 +396,8 @@ def deploy(module: AnsibleModule) -> dict[str, Any]:
             store.point(sha256)
         finally:
             if params["remove_archive"] and params["archive"]:
-                Path(params["archive"]).unlink(missing_ok=True)
-        result["removed"] = core.obsolete(store.situation(sha256, roles).entries, sha256, params["keep"])
+                store.discard(Path(params["archive"]))
+        result["removed"] = core.obsolete(store.entries(), sha256, params["keep"], time.time())
         store.remove(result["removed"])
     manifest = store.manifest(sha256)
     result["needed"] = False

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +167,35 @@ def test_current_moves_in_one_step_and_old_versions_go(tmp_path: Path) -> None:
         os.utime(root / name, (1000 + age, 1000 + age))
         store.point(name)
     (root / f"{core.UNPACKING}-77").mkdir()
-    (root / core.INCOMING).mkdir()
-    found = store.situation(names[2], [])
-    assert found.current == names[2]
-    assert core.obsolete(found.entries, names[2], keep=1) == [names[0], core.INCOMING, f"{core.UNPACKING}-77"]
-    store.remove(core.obsolete(found.entries, names[2], keep=0))
+    assert store.situation(names[2], []).current == names[2]
+    assert core.obsolete(store.entries(), names[2], 1, time.time()) == [names[0], f"{core.UNPACKING}-77"]
+    store.remove(core.obsolete(store.entries(), names[2], 0, time.time()))
     assert sorted(path.name for path in root.iterdir()) == [names[2], core.CURRENT]
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    sent = tmp_path / "sent.tar.gz"
+    sha256 = archive(sent, members())
+    root = tmp_path / "root"
+    root.mkdir()
+    store = module.Store(str(root))
+    first, second = store.prepare(0, 0, None), store.prepare(0, 0, None)
+    first.write_bytes(sent.read_bytes())
+    second.write_bytes(sent.read_bytes()[:100])
+    store.unpack(first, sha256, [])
+    store.discard(first)
+    assert core.obsolete(store.entries(), sha256, 0, time.time()) == []
+    assert second.is_file()
+    assert not first.parent.exists()
+
+
+def test_an_archive_that_a_killed_run_left_goes(tmp_path: Path) -> None:
+    store = module.Store(str(tmp_path))
+    left = store.prepare(0, 0, None)
+    left.write_bytes(b"half")
+    os.utime(left, (1000, 1000))
+    store.prepare(0, 0, None)
+    assert not left.parent.exists()
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 5_000_000])
