@@ -275,7 +275,12 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
 
 def in_pod(lab: Lab, host: str, program: str, *arguments: str, service: str = "") -> str:
     """Run a Python program in the network namespace of the host's echo pod; as a service of that name, or to its end."""
-    pod = lab.run(host, "crictl pods --name echo --state Ready -q").split()[0]
+    sandboxes = [line.split() for line in lab.run(host, "crictl pods").splitlines()]
+    pod = next(
+        line[0]
+        for line in sandboxes
+        if any(word.startswith("echo-") for word in line) and "READY" in map(str.upper, line)
+    )
     pid = json.loads(lab.run(host, f"crictl inspectp {pod}"))["info"]["pid"]
     command = shlex.join(["nsenter", "-t", str(pid), "-n", "python3", "-c", program, *arguments])
     if service:
