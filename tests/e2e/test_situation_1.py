@@ -275,14 +275,11 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
 
 def in_pod(lab: Lab, host: str, program: str, *arguments: str, service: str = "") -> str:
     """Run a Python program in the network namespace of the host's echo pod; as a service of that name, or to its end."""
-    sandboxes = [line.split() for line in lab.run(host, "crictl pods").splitlines()]
-    pod = next(
-        line[0]
-        for line in sandboxes
-        if any(word.startswith("echo-") for word in line) and "READY" in map(str.upper, line)
-    )
-    pid = json.loads(lab.run(host, f"crictl inspectp {pod}"))["info"]["pid"]
-    command = shlex.join(["nsenter", "-t", str(pid), "-n", "python3", "-c", program, *arguments])
+    pods = [line.split() for line in lab.run(host, "crictl pods").splitlines()]
+    sandbox = next(pod[0] for pod in pods if "READY" in map(str.upper, pod) and any("echo-" in word for word in pod))
+    tasks = [line.split() for line in lab.run(host, "ctr -n k8s.io tasks list").splitlines()]
+    pid = next(task[1] for task in tasks if task[0].startswith(sandbox))
+    command = shlex.join(["nsenter", "-t", pid, "-n", "python3", "-c", program, *arguments])
     if service:
         command = f"systemctl stop {service} 2>/dev/null; systemd-run -q --collect --unit={service} {command}"
     return lab.run(host, command).strip()
