@@ -150,6 +150,11 @@ def no_packages_problem(wanted_distribution: str, offered: Iterable[str], missin
     )
 
 
+def policy_is_left_over(text: str) -> bool:
+    """Whether a policy-rc.d is one of a run that was killed; a power loss may have left it empty, which says nothing."""
+    return POLICY_MARK in text or not text.strip()
+
+
 def policy_script(pid: int, running: Iterable[str], saved: str) -> str:
     """A policy-rc.d that lets no service be started that did not run before, for as long as the process lives."""
     names = sorted(name[: -len(".service")] if name.endswith(".service") else name for name in running)

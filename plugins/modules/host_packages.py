@@ -141,13 +141,15 @@ def dpkg_lock(seconds: int) -> Iterator[None]:
 @contextlib.contextmanager
 def no_new_services(running: list[str]) -> Iterator[None]:
     """A policy that is gone afterwards; one left by a killed run has no effect and is replaced."""
-    ours = POLICY.is_file() and core.POLICY_MARK in POLICY.read_text(encoding="utf-8", errors="replace")
-    if ours:
+    if POLICY.is_file() and core.policy_is_left_over(POLICY.read_text(encoding="utf-8", errors="replace")):
         POLICY.unlink()
     elif POLICY.exists():
         POLICY.replace(SAVED_POLICY)
     new = POLICY.with_name(f".{POLICY.name}.multinic")
-    new.write_text(core.policy_script(os.getpid(), running, str(SAVED_POLICY)), encoding="utf-8")
+    with new.open("w", encoding="utf-8") as stream:
+        stream.write(core.policy_script(os.getpid(), running, str(SAVED_POLICY)))
+        stream.flush()
+        os.fsync(stream.fileno())
     new.chmod(0o755)
     new.replace(POLICY)
     try:

@@ -113,6 +113,14 @@ def test_the_policy_of_a_killed_run_gives_way_to_the_hosts_own(tmp_path: Path) -
     assert run_policy(tmp_path, process.pid, "containerd", "start") == 104
 
 
+@pytest.mark.parametrize(
+    ("text", "left_over"),
+    [(core.policy_script(1, [], "/saved"), True), ("", True), ("#!/bin/sh\nexit 101\n", False)],
+)
+def test_a_policy_of_a_killed_run_is_known_and_the_hosts_own_is_respected(text: str, left_over: bool) -> None:
+    assert core.policy_is_left_over(text) is left_over
+
+
 def test_an_unknown_distribution_is_one_clear_error() -> None:
     text = core.no_packages_problem("rocky-9.4", ["debian-12"], ["containerd", "runc"])
     assert "rocky-9.4" in text
