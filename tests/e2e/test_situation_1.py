@@ -281,15 +281,17 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
 """
 
 
-def in_pod(lab: Lab, host: str, program: str, *arguments: str, pod_name: str = "echo", service: str = "") -> str:
-    """Run a Python program in the network namespace of a host's pod; as a service of that name, or to its end."""
+def pod_process(lab: Lab, host: str, name: str) -> str:
+    """The process id of a pod's sandbox on a host, or '' where none of that name is ready."""
     pods = [line.split() for line in lab.run(host, "crictl pods").splitlines()]
-    sandbox = next(
-        pod[0] for pod in pods if "READY" in map(str.upper, pod) and any(word.startswith(pod_name) for word in pod)
-    )
+    ready = [pod[0] for pod in pods if "READY" in map(str.upper, pod) and any(word.startswith(name) for word in pod)]
     tasks = [line.split() for line in lab.run(host, "ctr -n k8s.io tasks list").splitlines()]
-    pid = next(task[1] for task in tasks if task[0].startswith(sandbox))
-    command = shlex.join(["nsenter", "-t", pid, "-n", "python3", "-c", program, *arguments])
+    return next((task[1] for task in tasks if any(task[0].startswith(sandbox) for sandbox in ready)), "")
+
+
+def in_pod(lab: Lab, host: str, program: str, *arguments: str, name: str = "echo-", service: str = "") -> str:
+    """Run a Python program in the network namespace of a host's pod; as a service of that name, or to its end."""
+    command = shlex.join(["nsenter", "-t", pod_process(lab, host, name), "-n", "python3", "-c", program, *arguments])
     if service:
         command = f"systemctl stop {service} 2>/dev/null; systemd-run -q --collect --unit={service} {command}"
     return lab.run(host, command).strip()
@@ -297,6 +299,12 @@ def in_pod(lab: Lab, host: str, program: str, *arguments: str, pod_name: str = "
 
 def serve_in_pods(lab: Lab) -> dict[str, str]:
     """A pod on each node that answers with the node's name: node -> address of the pod."""
+    wait_until(
+        lambda: all(lab.everywhere(lambda host: pod_process(lab, host, "echo-")).values()),
+        120,
+        "a pod on every node",
+        every=2,
+    )
     lab.kubectl("rollout status daemonset/echo --timeout 90s", timeout=100)
     lab.everywhere(lambda host: in_pod(lab, host, SERVE, service="echo-server"))
     pods = json.loads(lab.kubectl("get pods -l app=echo -o json"))["items"]
@@ -329,7 +337,7 @@ def test_service_address_reaches_pods_on_all_nodes(seed_lab: Lab, echo_pods: dic
     """Asked by a pod that is none of the service's own: the lab's kernel cannot masquerade one that reaches itself."""
     service = seed_lab.kubectl("get service echo -o jsonpath={.spec.clusterIP}")
     seed_lab.kubectl("wait --for condition=Ready pod/asker --timeout 60s", timeout=70)
-    answers = {in_pod(seed_lab, "node01", ASK, service, "80", pod_name="asker") for _ in range(8)}
+    answers = {in_pod(seed_lab, "node01", ASK, service, "80", name="asker") for _ in range(8)}
     assert answers == set(HOSTS), answers
 
 
