@@ -528,6 +528,8 @@ class Kubeadm:
 
     def with_etcd_first(self, arguments: list[str]) -> list[str]:
         """The join without the static pods that need etcd, then those."""
+        # kubelet watches this folder only if it is there when kubelet starts; otherwise it looks every 20 s.
+        (KUBERNETES / "manifests").mkdir(parents=True, exist_ok=True)
         join = [*arguments, "--skip-phases", STATIC_PODS_PHASE.replace(" ", "/")]
         return ["/bin/sh", "-c", f"{shlex.join(join)} && {shlex.join(self.static_pods_arguments())}"]
 
