@@ -17,6 +17,7 @@ ROUTES_UNIT = "multinic-pod-routes.service"
 ROUTES_PROGRAM = "/usr/local/lib/multinic/pod_routes.py"
 ROUTES_CONFIG = "/etc/multinic/pod-network.json"
 CONFLIST = "/etc/cni/net.d/10-multinic-bridge.conflist"
+BOOT_CLEANUP = "/etc/tmpfiles.d/multinic-cni.conf"
 NODES_STATE = "/var/lib/multinic/pod-nodes.json"
 BRIDGE = "cni0"
 OPERATOR_GROUP = "operator.tigera.io"
@@ -94,6 +95,20 @@ WantedBy=multi-user.target
 """
 
 
+def boot_cleanup() -> str:
+    """What of the last boot's pod networks is thrown away before this boot's begin, as a tmpfiles.d file.
+
+    libcni and host-local write their records without fsync. After a power loss an empty one keeps containerd from
+    tearing down the old sandbox, and kubelet from ever starting the pod again. No pod survives a boot, so no record is
+    needed then.
+    """
+    return """\
+# Written by multinic.kubernetes
+R! /var/lib/cni/results
+R! /var/lib/cni/networks/multinic-bridge
+"""
+
+
 def bridge_state(cluster: Mapping[str, Any], node: Mapping[str, Any], program: str) -> dict[str, Any]:
     """Everything the bridge network needs on one host, as parameters of the host_state module."""
     problems = bridge_problems(cluster)
@@ -109,7 +124,8 @@ def bridge_state(cluster: Mapping[str, Any], node: Mapping[str, Any], program: s
         "files": [
             {"path": path, "content": content, "restart": [ROUTES_UNIT]}
             for path, content in ((ROUTES_PROGRAM, program), (ROUTES_CONFIG, config), (unit_path, routes_unit()))
-        ],
+        ]
+        + [{"path": BOOT_CLEANUP, "content": boot_cleanup()}],
         "units": [{"name": ROUTES_UNIT, "enabled": True, "state": "started"}],
     }
 

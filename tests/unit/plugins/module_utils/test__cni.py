@@ -298,7 +298,9 @@ def test_bridge_state_holds_what_the_program_reads() -> None:
     assert (config["node_name"], config["interface"], config["address"]) == ("node01", "eno2", "192.168.253.131")
     assert (config["mtu"], config["pod_cidr"], config["service_cidr"]) == (8980, "100.64.0.0/10", "10.96.0.0/16")
     assert f"{cni.ROUTES_PROGRAM} {cni.ROUTES_CONFIG}\n" in files[f"/etc/systemd/system/{cni.ROUTES_UNIT}"]["content"]
-    assert all(entry["restart"] == [cni.ROUTES_UNIT] for entry in state["files"])
+    cleanup = files.pop(cni.BOOT_CLEANUP)
+    assert all(line.startswith(("# ", "R! /var/lib/cni/")) for line in cleanup["content"].splitlines())
+    assert all(entry["restart"] == [cni.ROUTES_UNIT] for entry in files.values())
 
 
 def test_bridge_tells_all_that_does_not_fit() -> None:
