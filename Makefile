@@ -107,12 +107,12 @@ unit: venv ## pytest over the unit tests
 	pytest -q tests/unit
 
 .PHONY: molecule
-molecule: venv ## every scenario in molecule/, on lab hosts
+molecule: bundle ## every scenario in molecule/, on lab hosts
 	test -n '$(wildcard $(MOLECULE_GLOB))'
 	molecule test $(MOLECULE_SCENARIOS) --report --no-command-borders
 
 .PHONY: e2e
-e2e: venv ## the whole road on the lab: install, break, reboot, reinstall
+e2e: bundle ## the whole road on the lab: install, break, reboot, reinstall
 	pytest $(E2E) tests/e2e
 
 .PHONY: prove-red
