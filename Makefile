@@ -19,7 +19,7 @@ STAMP := $(VENV)/.made-from-$(firstword $(shell sha256sum < requirements-dev.txt
 HERE := .collections/ansible_collections/multinic/kubernetes
 SANITY := $(MULTINIC_CACHE)/sanity
 MOLECULE_SCENARIOS ?= --all
-E2E ?= -v
+E2E ?= -v -x
 LAYERS := lint types sanity unit molecule e2e
 
 # Only the environment and the system: no shims of version managers, no other Python.

@@ -25,13 +25,13 @@ def seed_lab() -> Iterator[Lab]:
     yield from _lab("lab", "e2e")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def gateway_lab() -> Iterator[Lab]:
     """The seed's situation 2: card names differ, the cluster network has a gateway."""
     yield from _lab("lab-gateway", "e2e-gateway")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def no_gateway_lab() -> Iterator[Lab]:
     """The seed's situation 3: card names differ, no gateway."""
     yield from _lab("lab-no-gateway", "e2e-no-gateway")
