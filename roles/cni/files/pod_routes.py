@@ -364,6 +364,10 @@ def follow_nodes(api: Api, inbox: list[dict[str, Node]], wake: int, log: Log) ->
                 inbox.append(nodes)
                 os.write(wake, b".")
                 pause = 1.0
+        except FileNotFoundError as exc:
+            # The host is no member yet, and asking a file again costs nothing.
+            log.say("api", f"no certificate of kubelet yet ({exc}); looking again")
+            time.sleep(1.0)
         except (OSError, HTTPException, ValueError, KeyError) as exc:
             log.say("api", f"no list of nodes yet ({exc}); asking again")
             time.sleep(pause)
