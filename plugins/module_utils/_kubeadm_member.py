@@ -245,7 +245,8 @@ def is_transient(log: str) -> bool:
 
 _NOISE = re.compile(
     r"^\s*$|^To see the stack trace|^[WI]\d{4} |^\s*(?:Unfortunately, an error has|Additionally, a control plane comp|"
-    r"To troubleshoot, list|Here is one example|Once you have found|If you are on a systemd|- '(?:systemctl|journalctl|crictl))"
+    r"To troubleshoot, list|Here is one example|Once you have found|If you are on a systemd|"
+    r"- '(?:systemctl|journalctl|crictl))"
     r"|kubelet\.go:\d+\] node \".*\" not found"
 )
 _STAMP = re.compile(r"^[IWEF]\d{4} [\d:.]+ +\d+ ")

@@ -337,7 +337,7 @@ def test_service_address_reaches_pods_on_all_nodes(seed_lab: Lab, echo_pods: dic
     """Asked by a pod that is none of the service's own: the lab's kernel cannot masquerade one that reaches itself."""
     service = seed_lab.kubectl("get service echo -o jsonpath={.spec.clusterIP}")
     seed_lab.kubectl("wait --for condition=Ready pod/asker --timeout 60s", timeout=70)
-    answers = {in_pod(seed_lab, "node01", ASK, service, "80", name="asker") for _ in range(8)}
+    answers = {in_pod(seed_lab, "node01", ASK, service, "80", name="asker") for _turn in range(8)}
     assert answers == set(HOSTS), answers
 
 
