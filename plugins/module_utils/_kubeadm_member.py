@@ -229,7 +229,8 @@ _REMEDIES: dict[str, str] = {
 }
 
 _TRANSIENT = re.compile(
-    r"connection refused|was refused - did you specify|Unable to connect to the server|connection reset|i/o timeout|TLS handshake timeout|context deadline exceeded|unexpected EOF"
+    r"connection refused|was refused - did you specify|Unable to connect to the server|connection reset|i/o timeout"
+    r"|TLS handshake timeout|context deadline exceeded|unexpected EOF"
     r"|Client\.Timeout exceeded|etcdserver: (?:request timed out|leader changed|too many learner|unhealthy cluster)"
     r"|no route to host|etcd cluster is not healthy|timeout waiting for etcd cluster",
     re.IGNORECASE,
