@@ -41,7 +41,12 @@ BREAKS = (
         "F401",
     ),
     Break(
-        "lint", "roles/node/tasks/main.yml", "multinic.kubernetes.host_state:", "host_state:", ("make", "lint"), "fqcn"
+        "lint",
+        "roles/node/tasks/main.yml",
+        "multinic.kubernetes.host_state:",
+        "host_state:",
+        ("make", "lint"),
+        "syntax-check",
     ),
     Break(
         "types",

@@ -191,6 +191,7 @@ def test_what_is_said_over_and_over_is_shown_once_and_where_it_was_said_last() -
         ("W1 connection refused, trying again\nerror execution phase preflight: no such file", False),
         ("error execution phase wait-control-plane: couldn't initialize a Kubernetes cluster", False),
         ("", False),
+        ("Error from server: etcdserver: leader changed", True),
     ],
 )  # fmt: skip
 def test_what_may_pass_is_told_from_what_will_not(log: str, passes: bool) -> None:
