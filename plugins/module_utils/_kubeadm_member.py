@@ -236,7 +236,9 @@ _TRANSIENT = re.compile(
     re.IGNORECASE,
 )
 
-_COMPLAINT = re.compile(r"error|.*error execution phase|The connection to the server|Unable to connect to the server")
+_COMPLAINT = re.compile(
+    r"[Ee]rror|.*error execution phase|The connection to the server|Unable to connect to the server"
+)
 
 
 def is_transient(log: str) -> bool:
