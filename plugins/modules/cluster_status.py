@@ -507,13 +507,17 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
+DNS_PATIENCE = 45.0
+
+
 def ask_dns(address: str, question: str) -> dict[str, Any]:
-    """The addresses that a DNS server has for a name; three tries."""
+    """The addresses that a DNS server has for a name; asked again for a while, as each kube-proxy learns of it in its time."""
     found: dict[str, Any] = {"question": question, "answers": [], "error": "no answer"}
     labels = b"".join(bytes([len(label)]) + label.encode() for label in question.rstrip(".").split("."))
     identity = os.getpid() & 0xFFFF
     query = struct.pack("!HHHHHH", identity, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", 1, 1)
-    for _try in range(3):
+    give_up = time.monotonic() + DNS_PATIENCE
+    while time.monotonic() < give_up:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as stream:
             stream.settimeout(2)
@@ -530,6 +534,7 @@ def ask_dns(address: str, question: str) -> dict[str, Any]:
         found["error"] = "" if found["answers"] else f"answer without an address (code {code})"
         if found["answers"]:
             break
+        time.sleep(0.5)
     return found
 
 
