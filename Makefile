@@ -145,5 +145,5 @@ requirements: venv ## resolve the locks anew
 
 .PHONY: clean-cache
 clean-cache: ## throw away all that is built: environment, bundle, base images (stop the lab first)
-	test ! -d $(MULTINIC_CACHE)/labs || test -z "$$(ls -A $(MULTINIC_CACHE)/labs)"
+	test ! -d $(MULTINIC_CACHE)/labs || test -z "$$(ls $(MULTINIC_CACHE)/labs)"
 	rm -rf --one-file-system $(MULTINIC_CACHE)
