@@ -1,9 +1,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One lab per inventory; its hosts are stopped and their state removed at the end, also after a failure."""
+"""One lab per inventory; its hosts are stopped and their state removed at the end, also after a failure.
+
+``MULTINIC_KEEP_LAB=1`` leaves them running to be looked at; ``playbooks/lab.yml -e lab_state=absent`` removes them.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +20,8 @@ def _lab(inventory: str, name: str) -> Iterator[Lab]:
         lab.fresh()
         yield lab
     finally:
-        lab.remove()
+        if not os.environ.get("MULTINIC_KEEP_LAB"):
+            lab.remove()
 
 
 @pytest.fixture(scope="module")
