@@ -26,6 +26,8 @@ VIP = "10.103.97.2"
 # The limit of the issue; a floor is what plain kubeadm takes on hosts that are ready for it.
 MOST_FLOORS = 2.5
 MOST_SECONDS_AFTER_REBOOT = 90.0
+# A floor slower than this was not measured on a machine that was fit for it, and would excuse a slow run.
+MOST_SECONDS_OF_FLOOR = 150.0
 
 measured: dict[str, float] = {}
 
@@ -64,6 +66,8 @@ BAD_VARIABLES = [
         [*HOSTS, "cluster_network", "192.158.253.1", "192.168.253"],
     ),
     ("wrong checksum", {"bundle_sha256": "0" * 64}, ["bundle_sha256", "0" * 12]),
+    ("a CNI the bundle lacks", {"cni": "calico"}, ["cni", "calico", "bridge"]),
+    ("a misspelled kubelet setting", {"kubelet_config": {"maxPod": 5}}, ["kubelet_config", "maxPod"]),
     ("no bundle there", {"bundle": "/nowhere/kube.tar.gz"}, ["bundle", "/nowhere/kube.tar.gz"]),
 ]
 
@@ -101,13 +105,20 @@ def test_no_control_plane_is_refused(seed_lab: Lab, untouched: dict[str, str], t
     refused(inventory_variant(seed_lab, tmp_path, change), words=["kube_control_plane"])
 
 
+def test_misspelled_groups_are_refused(seed_lab: Lab, untouched: dict[str, str], tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["masters"] = content.pop("kube_control_plane")
+        content["nodes"] = content.pop("kube_node")
+
+    refused(inventory_variant(seed_lab, tmp_path, change), words=["kube_control_plane", "masters"])
+
+
 def test_even_number_of_control_planes_is_a_warning(seed_lab: Lab, untouched: dict[str, str], tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         content["kube_control_plane"]["hosts"].pop("master3")
 
     run = inventory_variant(seed_lab, tmp_path, change).play("preflight")
-    assert "kube_control_plane" in run.output and "2" in run.output
-    assert "warning" in run.output.lower()
+    assert "2 control-plane hosts" in run.output, run.tail()
 
 
 def test_unreachable_host_is_refused(seed_lab: Lab, untouched: dict[str, str]) -> None:
@@ -129,7 +140,7 @@ def test_duplicate_host_names_are_refused(seed_lab: Lab, untouched: dict[str, st
 def test_clock_that_is_off_is_refused(seed_lab: Lab, untouched: dict[str, str]) -> None:
     seed_lab.run("node01", "date -s '+3 seconds'")
     try:
-        refused(seed_lab, words=["node01", "clock"])
+        refused(seed_lab, words=["node01", "s ahead of"])
     finally:
         seed_lab.run("node01", "date -s '-3 seconds'")
 
@@ -337,6 +348,12 @@ def test_service_address_reaches_pods_on_all_nodes(seed_lab: Lab, echo_pods: dic
     """Asked by a pod that is none of the service's own: the lab's kernel cannot masquerade one that reaches itself."""
     service = seed_lab.kubectl("get service echo -o jsonpath={.spec.clusterIP}")
     seed_lab.kubectl("wait --for condition=Ready pod/asker --timeout 60s", timeout=70)
+    # The endpoints are written by the leading controller manager and read by node01's kube-proxy, each in its own time.
+    wait_until(
+        lambda: seed_lab.run("node01", f"ipvsadm -Ln -t {service}:80").count("-> ") == 1 + len(HOSTS),
+        30,
+        f"four real servers of {service}:80 on node01",
+    )
     answers = {in_pod(seed_lab, "node01", ASK, service, "80", name="asker") for _turn in range(8)}
     assert answers == set(HOSTS), answers
 
@@ -388,10 +405,11 @@ def test_all_hosts_rebooted_at_once(seed_lab: Lab) -> None:
     seed_lab.guest(HOSTS, "power_cycled")
     wait_until(
         lambda: seed_lab.api_through_vip("node01"),
-        MOST_SECONDS_AFTER_REBOOT - (time.monotonic() - started),
+        max(1.0, MOST_SECONDS_AFTER_REBOOT - (time.monotonic() - started)),
         "the API through the VIP from node01 after all hosts rebooted",
     )
     measured["reboot"] = time.monotonic() - started
+    assert measured["reboot"] <= MOST_SECONDS_AFTER_REBOOT, measured
     wait_until(
         lambda: seed_lab.kubectl("get nodes --no-headers").count(" Ready") == 4, 90, "4 nodes Ready after the reboot"
     )
@@ -416,4 +434,5 @@ def test_cluster_is_up_within_so_many_floors(seed_lab: Lab, capsys: pytest.Captu
     measured["ratio"] = measured["cluster"] / measured["floor"]
     with capsys.disabled():
         print("\n" + json.dumps({name: round(value, 2) for name, value in measured.items()}))
+    assert measured["floor"] <= MOST_SECONDS_OF_FLOOR, measured
     assert measured["ratio"] <= MOST_FLOORS, measured
