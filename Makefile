@@ -5,6 +5,7 @@
 #   PY              the Python that the environment is made with (3.11 for the locked ansible-core 2.19)
 #   INVENTORY       what `make cluster` installs
 #   MOLECULE_SCENARIOS, E2E  only some: MOLECULE_SCENARIOS='-s node', E2E='-x -k vip'
+#   LAYERS          the layers of `make test`, `make test-all` and `make prove-red`
 export MULTINIC_CACHE ?= /var/cache/multinic-kubernetes
 PY ?= /usr/bin/python3
 INVENTORY ?= inventories/prod
@@ -117,7 +118,7 @@ e2e: bundle ## the whole road on the lab: install, break, reboot, reinstall
 
 .PHONY: prove-red
 prove-red: venv ## break a line for each layer, in a copy, and see that the layer fails
-	python tests/prove_red.py
+	python tests/prove_red.py $(LAYERS)
 
 ## What keeps it
 
