@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,20 @@ def test_make_targets_stay_thin_and_are_documented() -> None:
     recipes = re.findall(r"^([\w-]+):(.*)\n((?:\t.*\n)*)", text, re.M)
     assert {"demo", "demo-down", "test", "cluster", "help"} <= {name for name, _rest, _recipe in recipes}
     assert not [name for name, _rest, recipe in recipes if recipe.count("\n") > 5]
-    assert not [name for name, rest, _recipe in recipes if "## " not in rest and name != "packages"]
+    assert not [name for name, rest, _recipe in recipes if "## " not in rest and name not in ("packages", "root")]
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [([], {}), ([], {"MULTINIC_CACHE": ""}), (["MULTINIC_CACHE="], {})],
+    ids=["unset", "empty", "empty on the command line"],
+)
+def test_make_falls_back_to_the_default_cache(words: list[str], environment: dict[str, str]) -> None:
+    others = {name: value for name, value in os.environ.items() if name not in ("MULTINIC_CACHE", "MAKEFLAGS")}
+    told = subprocess.run(
+        ["make", "help", *words], cwd=ROOT, env={**others, **environment}, check=True, capture_output=True, text=True
+    ).stdout
+    assert "Cache: /var/cache/multinic-kubernetes\n" in told
 
 
 def test_checkout_mode_link_leads_to_the_checkout() -> None:
@@ -295,6 +309,10 @@ def test_the_collection_works_installed(tmp_path: Path) -> None:
     (tmp_path / "ansible.cfg").touch()
     run("ansible.cli.galaxy", "collection", "build", str(ROOT), "--output-path", str(tmp_path))
     [archive] = tmp_path.glob("multinic-kubernetes-*.tar.gz")
+    with tarfile.open(archive) as packed:
+        members = packed.getnames()
+    hidden = {name for name in members if any(part.startswith((".", "__pycache__")) for part in Path(name).parts)}
+    assert not hidden, "tools' settings and caches have no place in the collection"
     run("ansible.cli.galaxy", "collection", "install", str(archive), "--offline", "-p", str(tmp_path / "installed"))
     installed = tmp_path / "installed/ansible_collections/multinic/kubernetes"
     assert (installed / "meta/runtime.yml").is_file()
