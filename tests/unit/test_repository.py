@@ -321,6 +321,21 @@ def test_the_collection_works_installed(tmp_path: Path) -> None:
         run("ansible.cli.playbook", "--syntax-check", "-i", "localhost,", f"multinic.kubernetes.{Path(playbook).stem}")
 
 
+def test_roles_find_the_cache_in_one_way() -> None:
+    """An inventory's multinic_cache, else MULTINIC_CACHE unless it is empty, else the default."""
+    ways = {
+        role.name: value
+        for role in ROLES
+        for name, value in (load(role / "defaults/main.yml") or {}).items()
+        if name == f"{role.name}_cache"
+    }
+    assert {"bundle_build", "lab"} <= set(ways)
+    assert len(set(ways.values())) == 1, ways
+    for name in ways:
+        spec = load(ROOT / f"roles/{name}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+        assert spec[f"{name}_cache"]["default"] == ways[name]
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     broken = []
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "roles").glob("*/README.md")]:
