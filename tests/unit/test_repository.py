@@ -107,6 +107,7 @@ def test_role_variables_carry_its_name(role: Path) -> None:
 def test_role_options_are_described(role: Path) -> None:
     for name, entry in load(role / "meta/argument_specs.yml")["argument_specs"].items():
         assert entry.get("short_description"), name
+        assert entry.get("version_added"), f"{name}: the changelog lists only roles that say since when they are there"
         undescribed = [option for option, spec in (entry.get("options") or {}).items() if not spec.get("description")]
         assert not undescribed
 
@@ -228,6 +229,14 @@ def test_version_is_the_changelogs_newest() -> None:
     newest = max(releases, key=lambda version: tuple(int(part) for part in version.split(".")))
     assert load(ROOT / "galaxy.yml")["version"] == newest
     assert f"v{newest}".replace(".", "\\.") in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_changelog_names_every_role_and_module() -> None:
+    releases = load(ROOT / "changelogs/changelog.yaml")["releases"].values()
+    roles = [entry["name"] for release in releases for entry in release.get("objects", {}).get("role", [])]
+    modules = [entry["name"] for release in releases for entry in release.get("modules", [])]
+    assert sorted(roles) == names(ROLES)
+    assert sorted(modules) == names(MODULES)
 
 
 @pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt"])
