@@ -152,6 +152,24 @@ def with_image_repository(documents: Sequence[Document], repository: str) -> lis
     ]
 
 
+def without_image_check(documents: Sequence[Document]) -> list[Document]:
+    """The documents of a control plane whose images cannot all be had: kubeadm's check of that only warns.
+
+    Workers have no such check.
+    """
+    checked = []
+    for document in documents:
+        document = dict(document)
+        if document["kind"] == "InitConfiguration" or "controlPlane" in document:
+            registration = document["nodeRegistration"]
+            ignored = registration.get("ignorePreflightErrors") or []
+            if not {"all", "imagepull"} & {str(name).lower() for name in ignored}:
+                registration = {**registration, "ignorePreflightErrors": [*ignored, "ImagePull"]}
+            document["nodeRegistration"] = registration
+        checked.append(document)
+    return checked
+
+
 def with_join_secrets(
     documents: Sequence[Document], token: str, certificate_key: str, kubeconfig_path: str
 ) -> list[Document]:

@@ -228,24 +228,6 @@ _REMEDIES: dict[str, str] = {
     ),
 }
 
-_TRANSIENT = re.compile(
-    r"connection refused|was refused - did you specify|Unable to connect to the server|connection reset|i/o timeout"
-    r"|TLS handshake timeout|context deadline exceeded|unexpected EOF"
-    r"|Client\.Timeout exceeded|etcdserver: (?:request timed out|leader changed|too many learner|unhealthy cluster)"
-    r"|no route to host|etcd cluster is not healthy|timeout waiting for etcd cluster",
-    re.IGNORECASE,
-)
-
-_COMPLAINT = re.compile(
-    r"[Ee]rror|.*error execution phase|The connection to the server|Unable to connect to the server"
-)
-
-
-def is_transient(log: str) -> bool:
-    """True when kubeadm or kubectl gave up because the API server or etcd did not answer in time, which may pass."""
-    return any(_TRANSIENT.search(line) for line in log.splitlines() if _COMPLAINT.match(line))
-
-
 _NOISE = re.compile(
     r"^\s*$|^To see the stack trace|^[WI]\d{4} |^\s*(?:Unfortunately, an error has|Additionally, a control plane comp|"
     r"To troubleshoot, list|Here is one example|Once you have found|If you are on a systemd|"
@@ -279,18 +261,6 @@ def failure_message(headline: str, log: str, journal: Sequence[str]) -> str:
     if heard:
         parts.append("kubelet said:\n  " + "\n  ".join(heard))
     return "\n".join(parts)
-
-
-def kubeconfig_server(text: str) -> str:
-    """The API server a kubeconfig names, or ""."""
-    found = re.search(r"""^\s*"?server"?:\s*"?(https?://[^\s",]+)""", text, re.MULTILINE)
-    return found.group(1) if found else ""
-
-
-def kubeconfig_authority(text: str) -> str:
-    """The certificate authority data of a kubeconfig as it is written there, or ""."""
-    found = re.search(r"""^\s*"?certificate-authority-data"?:\s*"?([A-Za-z0-9+/=]+)""", text, re.MULTILINE)
-    return found.group(1) if found else ""
 
 
 @dataclass(frozen=True)

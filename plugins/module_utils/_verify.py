@@ -72,11 +72,6 @@ def flags_of(text: str) -> dict[str, str]:
     return dict(re.findall(r"^\s*(?:- )?[\"']?--([a-z0-9-]+)=([^\s\"']*)", text, re.MULTILINE))
 
 
-def server_of_kubeconfig(text: str) -> str:
-    found = re.search(r"^\s*server:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
-    return found.group(1) if found else ""
-
-
 def node_of(item: Mapping[str, Any]) -> dict[str, Any]:
     """What matters of a node of the API."""
     status, metadata, spec = item.get("status") or {}, item["metadata"], item.get("spec") or {}
@@ -128,6 +123,17 @@ def is_probe(pod: Mapping[str, Any]) -> bool:
 
 def is_dns(pod: Mapping[str, Any]) -> bool:
     return bool(pod["labels"].get("k8s-app") == "kube-dns")
+
+
+def settled(cluster: Mapping[str, Any], expected_nodes: Iterable[str]) -> bool:
+    """Whether there is nothing left to wait for: the expected nodes are Ready, and CoreDNS if it can become so."""
+    expected = set(expected_nodes)
+    ready = {node["name"] for node in cluster["nodes"] if node["ready"]}
+    if cluster["error"] or not ready.issuperset(expected):
+        return False
+    dns = [pod for pod in cluster["pods"] if is_dns(pod)]
+    cannot = not dns or not expected or bool((cluster.get("dns") or {}).get("missing"))
+    return cannot or any(pod["ready"] for pod in dns)
 
 
 def peers_of(me: str, pods: Sequence[Mapping[str, Any]], most: int = PROBE_PEERS) -> list[dict[str, Any]]:
@@ -224,6 +230,7 @@ class _Comparison:
         self.untested: list[str] = []
         self.nodes = {node["name"]: node for node in cluster.get("nodes") or ()}
         self.pods = list(cluster.get("pods") or ())
+        self.dns_missing = str((cluster.get("dns") or {}).get("missing") or "")
         self.cluster_error = str(cluster.get("error") or "")
         self.first = str(plan["first_control_plane"])
         self.vip = str(plan["apiserver"]["vip"])
@@ -526,10 +533,13 @@ class _Comparison:
         if self.cluster_error:
             self.untested.append("cluster DNS: the pods could not be listed")
             return
-        if not pods:
-            self.untested.append("cluster DNS: no CoreDNS runs (the bundle holds none)")
-            return
         ready = [pod for pod in pods if pod["ready"]]
+        if not ready and self.dns_missing:
+            self.untested.append(f"cluster DNS: no CoreDNS runs (the bundle holds none: {self.dns_missing})")
+            return
+        if not pods:
+            self.untested.append("cluster DNS: no CoreDNS runs")
+            return
         if not ready and self.plan["cni"]["name"] == "none":
             self.untested.append("cluster DNS: CoreDNS waits for a pod network, and cni is none")
             return

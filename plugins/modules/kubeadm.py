@@ -84,8 +84,13 @@ options:
   bundle_manifest:
     description:
       - The manifest of the bundle on the host. It names the repository of the images where O(configuration) does not.
+      - Where it says that the bundle lacks CoreDNS, the cluster is made without it.
     type: path
     default: /var/lib/multinic/bundle/current/manifest.json
+  bin_dir:
+    description: Where the programs of Kubernetes are, before the usual folders are searched.
+    type: path
+    default: /usr/local/bin
   wait:
     description:
       - V(false) returns as soon as the join runs. A task with O(operation=await) must follow. So control planes and
@@ -184,6 +189,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import SSLValidationError, open_url
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._detached import Detached
+from ansible_collections.multinic.kubernetes.plugins.module_utils._dns import missing_dns
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm import (
     check,
     discovery_kubeconfig,
@@ -191,6 +197,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm impor
     with_image_repository,
     with_init_secrets,
     with_join_secrets,
+    without_image_check,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm_member import (
     ADOPT,
@@ -205,6 +212,13 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm_membe
     Wanted,
     decide,
     failure_message,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import (
+    BIN_DIR,
+    Answer,
+    Kubectl,
+    environment,
+    find_program,
     is_transient,
     kubeconfig_authority,
     kubeconfig_server,
@@ -235,8 +249,6 @@ STATIC_PODS_PHASE = "control-plane-prepare control-plane"
 
 LIFETIME = 2 * 3600
 MARGIN = 20 * 60
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 
 
 class KubeadmError(Exception):
@@ -254,9 +266,7 @@ class Kubeadm:
             self.version: Version = parse_supported(self.params["kubernetes_version"])
         except VersionError as error:
             raise KubeadmError(str(error)) from error
-        self.documents: list[dict[str, Any]] = with_image_repository(
-            self.params["configuration"], self.bundle_repository()
-        )
+        self.documents: list[dict[str, Any]] = self.with_bundle(self.params["configuration"])
         problems = check(self.documents, self.version)
         if problems:
             raise KubeadmError("kubeadm's configuration is not valid: " + "; ".join(str(item) for item in problems))
@@ -394,19 +404,23 @@ class Kubeadm:
         theirs, ours = kubeconfig_authority(kubeconfig), self.params["ca_certificate"]
         if not theirs or not ours:
             return True
-        return base64.b64decode(theirs).decode(errors="replace").strip() == ours.strip()
+        try:
+            decoded = base64.b64decode(theirs).decode(errors="replace")
+        except ValueError:  # cut short by a power loss: nobody's
+            return False
+        return decoded.strip() == ours.strip()
 
     def ask_cluster(self, manifests: frozenset[str]) -> dict[str, Any]:
         """What the cluster knows of this node."""
         admin = KUBERNETES / "admin.conf"
         kubeconfig = admin if admin.exists() else KUBERNETES / "kubelet.conf"
-        code, out = self.kubectl(kubeconfig, ["get", "node", self.wanted.node_name, "-o", "json"])
-        node = json.loads(out) if code == 0 else {}
+        answer = self.kubectl(kubeconfig, ["get", "node", self.wanted.node_name, "-o", "json"])
+        node = self.read_answer(answer.out) if answer.good else {}
         labels = node.get("metadata", {}).get("labels", {})
         addons = False
         if self.wanted.operation == "init" and admin.exists():
             names = ["configmap/kubeadm-config", "daemonset/kube-proxy"]
-            addons = self.kubectl(admin, ["get", "-n", "kube-system", "-o", "name", *names])[0] == 0
+            addons = self.kubectl(admin, ["get", "-n", "kube-system", "-o", "name", *names]).good
         return {
             "node_registered": bool(node),
             "node_marked": any(f"node-role.kubernetes.io/{name}" in labels for name in ("control-plane", "master")),
@@ -438,10 +452,10 @@ class Kubeadm:
         """The resource versions of those secrets of kubeadm's that exist. What is in them is not asked for."""
         columns = "custom-columns=NAME:.metadata.name,VERSION:.metadata.resourceVersion"
         arguments = ["get", "secrets", "-n", "kube-system", "--no-headers", "--ignore-not-found", "-o", columns, *names]
-        code, out = self.kubectl(KUBERNETES / "admin.conf", arguments, patience=120)
-        if code != 0:
-            raise KubeadmError(f"the cluster did not tell which credentials it has: {out.strip()}")
-        return dict(line.split() for line in out.splitlines() if len(line.split()) == 2)
+        answer = self.kubectl(KUBERNETES / "admin.conf", arguments, patience=120)
+        if not answer.good:
+            raise KubeadmError(f"the cluster did not tell which credentials it has: {answer.complaint}")
+        return dict(line.split() for line in answer.out.splitlines() if len(line.split()) == 2)
 
     # Acting
 
@@ -482,7 +496,7 @@ class Kubeadm:
         self.write(ATTEMPT, json.dumps(self.wanted.attempt(), sort_keys=True) + "\n", 0o600)
         self.write_patches()
         arguments = self.arguments()
-        if needs_crictl(self.version) and shutil.which("crictl", path=PATH) is None:
+        if needs_crictl(self.version) and find_program("crictl", self.params["bin_dir"]) is None:
             self.warnings.append("crictl is not installed, so kubeadm's preflight checks are left out")
             arguments += ["--skip-phases", "preflight"]
         self.enable_kubelet()
@@ -512,6 +526,9 @@ class Kubeadm:
         arguments = [self.program("kubeadm"), operation, "--config", str(self.write_configuration())]
         if operation == "init":
             arguments += ["--upload-certs", "--skip-token-print", "--skip-certificate-key-print"]
+            if self.no_dns:
+                arguments += ["--skip-phases", "addon/coredns"]
+                self.warn(f"the cluster gets no DNS of its own: the bundle holds no CoreDNS ({self.no_dns})")
         return arguments + self.patches_arguments()
 
     def patches_arguments(self) -> list[str]:
@@ -540,6 +557,11 @@ class Kubeadm:
         configuration = str(self.write_configuration())
         return [self.program("kubeadm"), "join", "phase", *phase.split(), "--config", configuration]
 
+    def warn(self, text: str) -> None:
+        """Tell it with the result, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
     def last_words(self) -> str:
         """Why kubeadm gave up, in its own words."""
         errors = [line for line in self.log().splitlines() if line.startswith("error")]
@@ -552,7 +574,7 @@ class Kubeadm:
             log=LOG,
             exit_code=EXIT_CODE,
             secrets=RUNTIME,
-            environment=ENVIRONMENT,
+            environment=environment(self.params["bin_dir"]),
             inherit=[self.lock_file] if self.lock_file is not None else [],
         )
 
@@ -643,7 +665,7 @@ class Kubeadm:
         except subprocess.TimeoutExpired:
             self.warnings.append("kubeadm reset did not end within 180 s; the rest was cleaned up without it")
         self.command(["systemctl", "stop", "kubelet"])
-        if shutil.which("crictl", path=PATH) is None:
+        if find_program("crictl", self.params["bin_dir"]) is None:
             self.remove_containers()
         for name in (
             "admin.conf",
@@ -663,7 +685,7 @@ class Kubeadm:
 
     def remove_containers(self) -> None:
         """Without crictl kubeadm leaves the static pods' containers running."""
-        if shutil.which("ctr", path=PATH) is None:
+        if find_program("ctr") is None:
             return
         containerd = ["ctr", "--namespace", "k8s.io"]
         for task in self.command([*containerd, "tasks", "list", "-q"])[1].split():
@@ -711,9 +733,9 @@ class Kubeadm:
                 "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
             },
         }
-        code, out = self.kubectl(KUBERNETES / "admin.conf", ["create", "-f", "-"], json.dumps(manifest), patience=120)
-        if code != 0 and "already exists" not in out:  # which is so when the first answer got lost
-            raise KubeadmError(f"no bootstrap token could be made: {out.strip()}")
+        answer = self.kubectl(KUBERNETES / "admin.conf", ["create", "-f", "-"], json.dumps(manifest), patience=120)
+        if not answer.good and "already exists" not in answer.err:  # which is so when the first answer got lost
+            raise KubeadmError(f"no bootstrap token could be made: {answer.complaint}")
         return token
 
     def upload_certificates(self, key: str) -> None:
@@ -798,7 +820,7 @@ class Kubeadm:
 
     def program(self, name: str) -> str:
         """The path of an installed program."""
-        path = shutil.which(name, path=PATH)
+        path = find_program(name, self.params["bin_dir"])
         if path is None:
             raise KubeadmError(f"{name} is not installed: run the roles 'bundle' and 'kubernetes' first")
         return path
@@ -813,33 +835,38 @@ class Kubeadm:
             text=True,
             check=False,
             timeout=timeout,
-            env=ENVIRONMENT,
+            env=environment(self.params["bin_dir"]),
             cwd="/",
         )
         return done.returncode, done.stdout
 
-    def kubectl(self, kubeconfig: Path, arguments: list[str], stdin: str = "", patience: float = 0) -> tuple[int, str]:
-        """Ask the cluster, for so many seconds again while it does not answer; no answer is no success."""
-        give_up = time.monotonic() + patience
-        command = [self.program("kubectl"), f"--kubeconfig={kubeconfig}", "--request-timeout=20s", *arguments]
-        while True:
-            try:
-                code, out = self.command(command, stdin, 60)
-            except subprocess.TimeoutExpired:
-                code, out = 1, "error: i/o timeout, kubectl got no answer within 60 s"
-            if code == 0 or time.monotonic() > give_up or not is_transient(out):
-                return code, out
-            time.sleep(1)
+    def kubectl(self, kubeconfig: Path, arguments: list[str], stdin: str = "", patience: float = 0) -> Answer:
+        """Ask the cluster, for so many seconds again while it does not answer."""
+        tool = Kubectl(self.program("kubectl"), str(kubeconfig), self.params["bin_dir"])
+        return tool.ask(*arguments, stdin=stdin, patience=patience)
+
+    def read_answer(self, text: str) -> dict[str, Any]:
+        """An object of the cluster as kubectl tells it."""
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise KubeadmError(f"kubectl's answer is no JSON ({error}): {text[:200]!r}") from error
+        return found if isinstance(found, dict) else {}
 
     def exit_code(self) -> int | None:
         """With what kubeadm of the last attempt ended, if it has."""
         text = EXIT_CODE.read_text().strip() if EXIT_CODE.exists() else ""
         return int(text) if text.isdigit() else None
 
-    def bundle_repository(self) -> str:
-        """The repository after which the bundle's images are named, or ""."""
+    def with_bundle(self, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The configuration for the images that the bundle has, and for those that it lacks."""
         manifest = self.read_json(Path(self.params["bundle_manifest"])) or {}
-        return str(manifest.get("image_repository") or "")
+        repository = str(manifest.get("image_repository") or "")
+        # Another repository than the bundle's may have what the bundle lacks.
+        elsewhere = any(document.get("imageRepository") not in (None, "", repository) for document in documents)
+        self.no_dns = "" if elsewhere else missing_dns(manifest)
+        documents = with_image_repository(documents, repository)
+        return without_image_check(documents) if self.no_dns else documents
 
     def log(self) -> str:
         """What kubeadm said."""
@@ -910,6 +937,7 @@ def main() -> None:
             "patches_directory": {"type": "path", "default": "/var/lib/multinic/patches"},
             "for_control_plane": {"type": "bool", "default": True},
             "bundle_manifest": {"type": "path", "default": "/var/lib/multinic/bundle/current/manifest.json"},
+            "bin_dir": {"type": "path", "default": BIN_DIR},
             "wait": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 900},
             "lock_timeout": {"type": "int", "default": 600},
@@ -923,6 +951,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except (OSError, subprocess.SubprocessError) as error:
         module.fail_json(msg=f"kubeadm could not be run: {error}")
+    except ValueError as error:
+        module.fail_json(msg=f"a file of this host, or an answer of the cluster, could not be read: {error}")
     for warning in member.warnings:
         module.warn(warning)
     module.exit_json(**result)

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _kubeadm_member as member
-from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm import discovery_kubeconfig
 
 SERVER = "https://apiserver.cluster.local:6443"
 WORKER = member.Wanted("join", "node01", "worker", "v1.20.2", SERVER)
@@ -175,37 +174,6 @@ def test_what_is_said_over_and_over_is_shown_once_and_where_it_was_said_last() -
         "  E1124 06:27:54.000000    2722 pods.go:77] pod etcd was refused",
         "  E1124 06:27:55.111111    2722 status.go:1] the disk is full",
     ]
-
-
-@pytest.mark.parametrize(
-    ("log", "passes"),
-    [
-        ("error execution phase addon/coredns: Get https://a:6443/apis: dial tcp 10.103.97.2:6443: connect: connection refused", True),
-        ("error execution phase check-etcd: etcd cluster is not healthy: failed to dial endpoint", True),
-        ("error execution phase preflight: couldn't validate the identity of the API Server: i/o timeout", True),
-        ("error execution phase control-plane-join/etcd: etcdserver: leader changed", True),
-        ("The connection to the server a:6443 was refused - did you specify the right host or port?", True),
-        ("Unable to connect to the server: net/http: TLS handshake timeout", True),
-        ('Error from server (NotFound): nodes "x" not found', False),
-        ("error execution phase preflight: [preflight] Some fatal errors occurred:", False),
-        ("W1 connection refused, trying again\nerror execution phase preflight: no such file", False),
-        ("error execution phase wait-control-plane: couldn't initialize a Kubernetes cluster", False),
-        ("", False),
-        ("Error from server: etcdserver: leader changed", True),
-    ],
-)  # fmt: skip
-def test_what_may_pass_is_told_from_what_will_not(log: str, passes: bool) -> None:
-    assert member.is_transient(log) is passes
-
-
-def test_kubeconfigs_are_read_in_both_notations() -> None:
-    text = "clusters:\n- cluster:\n    certificate-authority-data: QUJD\n    server: https://a:6443\n  name: x\n"
-    assert member.kubeconfig_server(text) == "https://a:6443"
-    assert member.kubeconfig_authority(text) == "QUJD"
-    ours = discovery_kubeconfig(SERVER, "ABC")
-    assert member.kubeconfig_server(ours) == SERVER
-    assert member.kubeconfig_authority(ours) == "QUJD"
-    assert member.kubeconfig_server("") == member.kubeconfig_authority("") == ""
 
 
 def test_credentials_are_good_until_shortly_before_they_expire() -> None:

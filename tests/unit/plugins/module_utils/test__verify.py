@@ -370,15 +370,42 @@ def test_a_pod_that_does_not_start_is_an_error_of_its_node() -> None:
 
 def test_what_was_not_tried_is_said() -> None:
     seen, by_host = cluster(), hosts()
-    seen["pods"] = []
+    seen.update(pods=[], dns={"ready": False, "missing": "the proxy is away"})
     for entry in by_host.values():
         entry.update(pod_network={}, dns={})
     verdict = verify.compare(plan(), seen, by_host)
     assert verdict.errors == []
     assert verdict.untested == [
         "pods reaching each other: no probe pods ran",
-        "cluster DNS: no CoreDNS runs (the bundle holds none)",
+        "cluster DNS: no CoreDNS runs (the bundle holds none: the proxy is away)",
     ]
+    assert "cluster DNS: no CoreDNS runs" in verify.compare(plan(), {**seen, "dns": {}}, by_host).untested
+
+
+@pytest.mark.parametrize(
+    ("change", "missing", "settled"),
+    [
+        (at("cluster/error", ""), "", True),
+        (at("cluster/error", "refused"), "", False),
+        (at("cluster/nodes/3/ready", False), "", False),
+        (at("cluster/nodes/3/ready", False), "the proxy is away", False),
+        (at("cluster/pods/0/ready", False), "", False),
+        (at("cluster/pods/0/ready", False), "the proxy is away", True),
+        (at("cluster/pods", []), "", True),
+    ],
+)
+def test_what_cannot_come_is_not_waited_for(change: Callable[..., None], missing: str, settled: bool) -> None:
+    seen = {**cluster(), "dns": {"ready": True, "missing": missing}}
+    change(seen, {})
+    assert verify.settled(seen, ADDRESSES) is settled
+
+
+def test_coredns_that_lacks_its_image_is_a_note_and_no_error() -> None:
+    seen = {**cluster(), "dns": {"ready": False, "missing": "the proxy is away"}}
+    seen["pods"][0]["ready"] = False
+    verdict = verify.compare(plan(), seen, hosts())
+    assert verdict.errors == []
+    assert verdict.untested == ["cluster DNS: no CoreDNS runs (the bundle holds none: the proxy is away)"]
 
 
 def test_an_api_that_does_not_answer_is_told_once_and_nothing_is_guessed() -> None:

@@ -31,12 +31,13 @@ PLAN: dict[str, Any] = {
     "service_cidr": "10.96.0.0/16",
     "dns_domain": "cluster.local",
     "dns_address": "10.96.0.10",
-    "control_plane": ["m1"],
+    "control_plane": ["m1", "m2"],
     "workers": ["w1"],
     "first_control_plane": "m1",
     "kube_proxy": {"mode": "iptables", "exclude_cidrs": []},
     "hosts": {
         "m1": {"node_name": "m1", "role": "control_plane", "schedulable": False, "address": "192.168.253.129"},
+        "m2": {"node_name": "m2", "role": "control_plane", "schedulable": False, "address": "192.168.253.128"},
         "w1": {"node_name": "w1", "role": "worker", "schedulable": True, "address": "192.168.253.131"},
     },
 }
@@ -64,12 +65,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def member(operation: str = "init", check_mode: bool = False, **params: Any) -> kubeadm.Kubeadm:
-    build = join_documents if operation in ("join", "await") else init_documents
-    node = PLAN["hosts"]["w1" if operation in ("join", "await") else "m1"]
+def member(operation: str = "init", check_mode: bool = False, node: str = "", **params: Any) -> kubeadm.Kubeadm:
+    joins = operation in ("join", "await")
+    build = join_documents if joins else init_documents
     defaults: dict[str, Any] = {
         "operation": operation,
-        "configuration": build(PLAN, node, {}),
+        "configuration": build(PLAN, PLAN["hosts"][node or ("w1" if joins else "m1")], {}),
         "kubernetes_version": "v1.20.2",
         "endpoint": "api.local:6443",
         "token": None,
@@ -79,6 +80,7 @@ def member(operation: str = "init", check_mode: bool = False, **params: Any) -> 
         "patches_directory": "/nonexistent",
         "bundle_manifest": "/nonexistent",
         "for_control_plane": True,
+        "bin_dir": "/nonexistent",
         "wait": True,
         "timeout": 20,
         "lock_timeout": 0,
@@ -239,6 +241,59 @@ def test_the_bundle_names_the_images(root: Path) -> None:
     manifest.write_text(json.dumps({"image_repository": "registry.bundle"}))
     documents = {document["kind"]: document for document in member(bundle_manifest=str(manifest)).documents}
     assert documents["ClusterConfiguration"]["imageRepository"] == "registry.bundle"
+
+
+LACKING = {
+    "image_repository": "registry.bundle",
+    "parts": [{"path": "images/etcd.tar", "images": ["registry.bundle/etcd:3.4.13-0"]}],
+    "missing": [
+        {"name": "crictl", "reason": "not in Debian"},
+        {"name": "registry.bundle/coredns:1.7.0", "reason": "the proxy is away"},
+    ],
+}
+
+
+def lacking(root: Path, **changes: Any) -> str:
+    manifest = root / "manifest.json"
+    manifest.write_text(json.dumps({**LACKING, **changes}))
+    return str(manifest)
+
+
+def ignored(host: kubeadm.Kubeadm) -> list[str]:
+    found: list[str] = host.own["nodeRegistration"].get("ignorePreflightErrors", [])
+    return found
+
+
+def test_a_bundle_without_coredns_makes_a_cluster_without_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeadm.Kubeadm, "program", lambda _self, name: name)
+    host = member(bundle_manifest=lacking(root))
+    assert ignored(host) == ["ImagePull"]
+    arguments = host.arguments()
+    assert arguments[arguments.index("--skip-phases") + 1] == "addon/coredns"
+    assert host.warnings == ["the cluster gets no DNS of its own: the bundle holds no CoreDNS (the proxy is away)"]
+    joining = member("join", node="m2", bundle_manifest=lacking(root), token="t", ca_certificate="c")
+    assert ignored(joining) == ["ImagePull"]
+    assert joining.warnings == []
+    assert "--skip-phases" not in joining.arguments()
+    assert ignored(member("join", bundle_manifest=lacking(root))) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings"),
+    [
+        ({"missing": []}, {}),
+        ({"parts": [{"images": ["registry.bundle/coredns/coredns:v1.8.0"]}]}, {}),
+        ({}, {"image_repository": "registry.mine:5000/kubernetes"}),
+    ],
+)
+def test_coredns_is_installed_where_it_can_be_had(
+    root: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(kubeadm.Kubeadm, "program", lambda _self, name: name)
+    documents = init_documents(PLAN, PLAN["hosts"]["m1"], settings)
+    host = member(bundle_manifest=lacking(root, **changes), configuration=documents)
+    assert (ignored(host), host.warnings) == ([], [])
+    assert "--skip-phases" not in host.arguments()
 
 
 def test_patches_are_brought_into_the_wanted_state(root: Path) -> None:
