@@ -71,6 +71,7 @@ class Observed:
     etcd_data: bool = False
     server: str = ""
     same_authority: bool = True
+    answered: bool = True
     node_registered: bool = False
     node_marked: bool = False
     apiserver_healthy: bool = False
@@ -130,6 +131,14 @@ def _judge_marker(wanted: Wanted, seen: Observed) -> Decision:
                 f"the host is a member of the cluster as {marker.get('role')} '{marker.get('node_name')}', but the "
                 f"plan says {wanted.role} '{wanted.node_name}'. Remove the node first, or put the inventory back",
             )
+    version = str(marker.get("kubernetes_version") or "")
+    if version and version != wanted.kubernetes_version:
+        return Decision(
+            REFUSE,
+            f"the host is a member with {version}, but the plan says {wanted.kubernetes_version}. This would be an "
+            f"upgrade, which this does not do. Use the bundle of {version}; or, if the cluster was upgraded by hand, "
+            "write the new version into /var/lib/multinic/member.json on each of its hosts",
+        )
     if not seen.kubelet_conf:
         return Decision(
             REFUSE,
@@ -142,7 +151,16 @@ def _judge_marker(wanted: Wanted, seen: Observed) -> Decision:
 
 def _judge_attempt(wanted: Wanted, seen: Observed, elsewhere: str) -> Decision:
     if not elsewhere:
-        if seen.exit_code == 0 and seen.kubelet_conf and (seen.attempt or {}).get("node_name") == wanted.node_name:
+        other = _was_another(wanted, seen)
+        joined_etcd = (seen.attempt or {}).get("operation") == "join" and "etcd" in seen.manifests
+        if other and ((seen.exit_code == 0 and seen.kubelet_conf) or joined_etcd):
+            return Decision(
+                REFUSE,
+                f"an interrupted run has made this host {other}, but the plan says {wanted.role} "
+                f"'{wanted.node_name}'. Put the inventory back and run this again, or remove the node from the cluster "
+                "(and from etcd, if it is a control plane) and run 'kubeadm reset -f' on this host",
+            )
+        if seen.exit_code == 0 and seen.kubelet_conf:
             return Decision(ADOPT, "kubeadm of an interrupted run has finished in the meantime")
         missing = _missing(wanted, seen)
         if not missing:
@@ -164,7 +182,22 @@ def _judge_attempt(wanted: Wanted, seen: Observed, elsewhere: str) -> Decision:
                 FINISH,
                 f"an earlier init with the same configuration brought the control plane up; missing: {missing[0]}",
             )
+        if wanted.operation == "join" and seen.kubelet_conf and not seen.answered:
+            return Decision(
+                REFUSE,
+                f"an earlier join was not finished, and {wanted.server} does not tell whether the host's node is "
+                "registered: it did not answer. Nothing was changed. See that the API server answers (kubectl get "
+                "nodes on a control plane, systemctl status multinic-apiserver-balancer here), then run this again",
+            )
     return Decision(RESET, f"an earlier {wanted.operation} was not finished ({'; '.join(seen.traces)})")
+
+
+def _was_another(wanted: Wanted, seen: Observed) -> str:
+    """As what an earlier attempt began to make the host a member, where that was not what is wanted now."""
+    attempt = seen.attempt or {}
+    if all(attempt.get(name) == getattr(wanted, name) for name in ("node_name", "role")):
+        return ""
+    return f"{attempt.get('role')} '{attempt.get('node_name')}'"
 
 
 def _belongs_elsewhere(wanted: Wanted, seen: Observed) -> str:
@@ -314,3 +347,25 @@ class Credentials:
     def key_usable(self, now: float, margin: float) -> bool:
         """True while the uploaded certificates outlive the margin."""
         return bool(self.certificate_key) and self.key_expires > now + margin
+
+
+_FLAGS = re.compile(r"""^(\s*KUBELET_KUBEADM_ARGS=)(["']?)(.*?)\2[ \t]*$""", re.MULTILINE)
+
+
+def with_node_ip(text: str, address: str) -> str:
+    """kubeadm's file of kubelet's flags with this address of the node, and all else as it is."""
+    flag = f"--node-ip={address}"
+    found = _FLAGS.search(text)
+    if found is None:
+        return f'{text}KUBELET_KUBEADM_ARGS="{flag}"\n'
+    having = re.findall(r"(?<!\S)--node-ip=\S*", found.group(3))
+    if having == [flag]:
+        return text
+    kept = [word for word in found.group(3).split() if not word.startswith("--node-ip=")]
+    return text[: found.start()] + f'{found.group(1)}"{" ".join([flag, *kept])}"' + text[found.end() :]
+
+
+def advertised_address(manifest: str) -> str:
+    """The address that an API server tells others, by the manifest of its static pod, or ""."""
+    found = re.search(r"^\s*- [\"']?--advertise-address=([^\s\"']+)", manifest, re.MULTILINE)
+    return found.group(1) if found else ""
