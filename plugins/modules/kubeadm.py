@@ -98,13 +98,15 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds that kubeadm may take before the task fails. kubeadm itself is not stopped then.
+    description:
+      - Seconds that kubeadm may take before the task fails. kubeadm itself is not stopped then.
+      - Also the seconds that etcd and the API server of a control plane that is finished may take to become healthy,
+        and that O(operation=await) waits for the join. Give more than kubeadm's own timeouts, so that it has the word.
     type: int
     default: 900
   lock_timeout:
-    description: Seconds to wait for the kubeadm of an earlier, interrupted run.
+    description: Seconds to wait for the kubeadm of an earlier, interrupted run. As O(timeout) unless given.
     type: int
-    default: 600
 """
 
 EXAMPLES = r"""
@@ -210,8 +212,10 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm_membe
     Decision,
     Observed,
     Wanted,
+    advertised_address,
     decide,
     failure_message,
+    with_node_ip,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import (
     BIN_DIR,
@@ -238,12 +242,15 @@ STATE = Path("/var/lib/multinic")
 MARKER = STATE / "member.json"
 ATTEMPT = STATE / "kubeadm-attempt.json"
 EXIT_CODE = STATE / "kubeadm-attempt.rc"
+PHASE_EXIT_CODE = STATE / "kubeadm-phase.rc"
 PKI_BEFORE = STATE / "pki-before"
 CREDENTIALS = STATE / "kubeadm-credentials.json"
 RUNTIME = Path("/run/multinic-kubeadm")
 LOCK = Path("/run/multinic-kubeadm.lock")
 LOG = Path("/var/log/multinic-kubeadm.log")
 ETCD = Path("/var/lib/etcd")
+KUBELET_FLAGS = Path("/var/lib/kubelet/kubeadm-flags.env")
+PATIENCE = 60
 
 STATIC_PODS_PHASE = "control-plane-prepare control-plane"
 
@@ -300,7 +307,8 @@ class Kubeadm:
             raise KubeadmError(decision.reason)
         result.update(decision=decision.action, reason=decision.reason)
         if decision.action == UNCHANGED:
-            result["changed"] = self.enable_kubelet()
+            enabled = self.enable_kubelet()
+            result["changed"] = self.repair_node_ip(result) or enabled
             return result
         begun = self.params["operation"] == "await" and not self.check_mode
         if begun and decision.action in (RUN, RESET) and not is_transient(self.log()):
@@ -333,7 +341,7 @@ class Kubeadm:
             if self.exit_code() != 0:
                 self.annotate()
         self.write(MARKER, json.dumps(self.wanted.marker(), indent=2, sort_keys=True) + "\n", 0o644)
-        for path in (ATTEMPT, EXIT_CODE):
+        for path in (ATTEMPT, EXIT_CODE, PHASE_EXIT_CODE):
             path.unlink(missing_ok=True)
         shutil.rmtree(PKI_BEFORE, ignore_errors=True)
         return round(time.monotonic() - started, 1)
@@ -384,7 +392,7 @@ class Kubeadm:
         asked: dict[str, Any] = {}
         marker = self.read_json(MARKER)
         exit_code = self.exit_code()
-        if text and marker is None and exit_code != 0:
+        if text and marker is None and exit_code != 0 and self.of_this_cluster(text):
             asked = self.ask_cluster(manifests)
         return Observed(
             marker=marker,
@@ -398,6 +406,10 @@ class Kubeadm:
             same_authority=self.same_authority(text),
             **asked,
         )
+
+    def of_this_cluster(self, kubeconfig: str) -> bool:
+        """False when a kubeconfig leads to another cluster."""
+        return kubeconfig_server(kubeconfig) in ("", self.wanted.server) and self.same_authority(kubeconfig)
 
     def same_authority(self, kubeconfig: str) -> bool:
         """False when a kubeconfig trusts another authority than the one the join was given."""
@@ -414,7 +426,9 @@ class Kubeadm:
         """What the cluster knows of this node."""
         admin = KUBERNETES / "admin.conf"
         kubeconfig = admin if admin.exists() else KUBERNETES / "kubelet.conf"
-        answer = self.kubectl(kubeconfig, ["get", "node", self.wanted.node_name, "-o", "json"])
+        # The API server of an init is its own, and silent until the init has got that far.
+        patience = PATIENCE if self.wanted.operation == "join" and not self.check_mode else 0
+        answer = self.kubectl(kubeconfig, ["get", "node", self.wanted.node_name, "-o", "json"], patience=patience)
         node = self.read_answer(answer.out) if answer.good else {}
         labels = node.get("metadata", {}).get("labels", {})
         addons = False
@@ -422,6 +436,7 @@ class Kubeadm:
             names = ["configmap/kubeadm-config", "daemonset/kube-proxy"]
             addons = self.kubectl(admin, ["get", "-n", "kube-system", "-o", "name", *names]).good
         return {
+            "answered": not answer.silent,
             "node_registered": bool(node),
             "node_marked": any(f"node-role.kubernetes.io/{name}" in labels for name in ("control-plane", "master")),
             "apiserver_healthy": "kube-apiserver" in manifests and self.apiserver_healthy(),
@@ -462,18 +477,32 @@ class Kubeadm:
     def lock(self) -> None:
         """Wait until no kubeadm of an earlier run is at work on this host."""
         self.lock_file = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        give_up = time.monotonic() + self.params["lock_timeout"]
+        own = self.params["operation"] == "await"
+        given = self.params["lock_timeout"]
+        seconds = self.params["timeout"] if own or given is None else given
+        give_up = time.monotonic() + seconds
         while True:
             try:
                 fcntl.flock(self.lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
                 if time.monotonic() > give_up:
-                    raise KubeadmError(
-                        f"kubeadm of an earlier run is still at work after {self.params['lock_timeout']} s; "
-                        f"see {LOG} on the host, and run this again when it has ended"
-                    ) from None
+                    raise KubeadmError(self.at_work(own, seconds)) from None
                 time.sleep(0.2)
+
+    def at_work(self, own: bool, seconds: int) -> str:
+        """What is told of a kubeadm that does not end."""
+        if own:
+            return failure_message(
+                f"kubeadm join, begun by this run, is still at work after {seconds} s more; it was left alone, and the "
+                f"next run waits for it (all of it: {LOG})",
+                self.log(),
+                self.journal(),
+            )
+        return (
+            f"kubeadm of an earlier run is still at work after {seconds} s; "
+            f"see {LOG} on the host, and run this again when it has ended"
+        )
 
     def need_credentials(self, decision: Decision) -> None:
         """A join needs a token; say so before anything is touched."""
@@ -491,7 +520,7 @@ class Kubeadm:
         """Run init or join; false when it was only begun."""
         operation = self.wanted.operation
         self.keep_pki()
-        for path in (EXIT_CODE, LOG):
+        for path in (EXIT_CODE, PHASE_EXIT_CODE, LOG):
             path.unlink(missing_ok=True)
         self.write(ATTEMPT, json.dumps(self.wanted.attempt(), sort_keys=True) + "\n", 0o600)
         self.write_patches()
@@ -506,17 +535,20 @@ class Kubeadm:
         code = self.wait_for(process)
         if code == 0:
             return True
-        action = decide(self.wanted, self.observe()).action
-        if action in (FINISH, ADOPT):
+        decision = decide(self.wanted, self.observe())
+        if decision.action in (FINISH, ADOPT):
             self.finish()
             return True
-        if again and operation == "join" and is_transient(self.log()):
+        if decision.action != REFUSE and again and operation == "join" and is_transient(self.log()):
             self.warnings.append(f"the first kubeadm join gave up: {self.last_words()}; it was done again")
             self.reset()
             return self.run_kubeadm(again=False)
         raise KubeadmError(
             failure_message(
-                f"kubeadm {operation} failed with code {code} (all of it: {LOG})", self.log(), self.journal()
+                f"kubeadm {operation} failed with code {code} (all of it: {LOG})"
+                + (f"; {decision.reason}" if decision.action == REFUSE else ""),
+                self.log(),
+                self.journal(),
             )
         )
 
@@ -567,12 +599,12 @@ class Kubeadm:
         errors = [line for line in self.log().splitlines() if line.startswith("error")]
         return errors[-1] if errors else "it said nothing"
 
-    def detached(self, arguments: list[str]) -> Detached:
-        """Run a command in a session of its own that holds the lock."""
+    def detached(self, arguments: list[str], exit_code: Path | None = None) -> Detached:
+        """Run a command in a session of its own that holds the lock; its code is the whole attempt's unless told."""
         return Detached(
             arguments,
             log=LOG,
-            exit_code=EXIT_CODE,
+            exit_code=exit_code or EXIT_CODE,
             secrets=RUNTIME,
             environment=environment(self.params["bin_dir"]),
             inherit=[self.lock_file] if self.lock_file is not None else [],
@@ -609,7 +641,8 @@ class Kubeadm:
     def finishing(self, name: str, command: Callable[[], list[str]]) -> None:
         """Run what is left of an init or join, a second and third time where the API server did not answer."""
         for attempt in (1, 2, 3):
-            code = self.wait_for(self.detached(command()))
+            # Not the attempt's code: one phase that ended well makes no whole member.
+            code = self.wait_for(self.detached(command(), PHASE_EXIT_CODE))
             if code == 0:
                 return
             if attempt == 3 or not is_transient(self.last_words()):
@@ -624,10 +657,12 @@ class Kubeadm:
         restarted = False
         while not (self.etcd_healthy() and self.apiserver_healthy()):
             waited = time.monotonic() - started
-            if waited > min(300, self.params["timeout"]):
+            if waited > self.params["timeout"]:
                 raise KubeadmError(
                     failure_message(
-                        "this host is an etcd member of the cluster, but its etcd or API server does not become "
+                        "the first control plane's etcd or API server does not become healthy"
+                        if self.wanted.operation == "init"
+                        else "this host is an etcd member of the cluster, but its etcd or API server does not become "
                         "healthy. Its etcd was not wiped, for the other members may need it. When they are healthy "
                         "without it, remove the member and run 'kubeadm reset -f' on this host",
                         self.log(),
@@ -657,9 +692,16 @@ class Kubeadm:
     def reset(self) -> None:
         """Clean up what an earlier attempt of this module left."""
         admin = KUBERNETES / "admin.conf"
-        if self.wanted.operation == "join" and admin.exists():
+        if self.wanted.operation == "join" and admin.exists() and self.of_this_cluster(admin.read_text()):
             # kubeadm refuses to join under the name of a node that still counts as ready.
-            self.kubectl(admin, ["delete", "node", self.wanted.node_name, "--ignore-not-found", "--wait=false"])
+            words = ["delete", "node", self.wanted.node_name, "--ignore-not-found", "--wait=false"]
+            answer = self.kubectl(admin, words, patience=PATIENCE)
+            if answer.silent:
+                raise KubeadmError(
+                    f"what an earlier join left was not cleaned up: {self.wanted.server} did not answer when the node "
+                    f"'{self.wanted.node_name}' was to be removed ({answer.complaint}). Nothing was changed; run this "
+                    "again when the API server answers"
+                )
         try:
             self.command([self.program("kubeadm"), "reset", "-f", "--cri-socket", self.cri_socket], timeout=180)
         except subprocess.TimeoutExpired:
@@ -806,6 +848,34 @@ class Kubeadm:
             raise KubeadmError(f"kubelet could not be enabled: {out.strip()}")
         return True
 
+    def repair_node_ip(self, result: dict[str, Any]) -> bool:
+        """kubelet of a member registers the planned address; returns True when its flags said another."""
+        extra = self.own["nodeRegistration"].get("kubeletExtraArgs") or {}
+        flags = extra if isinstance(extra, dict) else {item["name"]: item["value"] for item in extra}
+        address = flags.get("node-ip")
+        if not address or not KUBELET_FLAGS.exists():
+            return False
+        before = KUBELET_FLAGS.read_text()
+        after = with_node_ip(before, address)
+        if after == before:
+            return False
+        manifest = KUBERNETES / "manifests" / "kube-apiserver.yaml"
+        advertised = advertised_address(manifest.read_text()) if manifest.exists() else ""
+        if advertised and advertised != address:
+            self.warn(
+                f"the API server of this host advertises {advertised}, the plan says {address}: kubelet's address was "
+                "left as it is, for moving a control plane to another network is not done here"
+            )
+            return False
+        header = str(KUBELET_FLAGS)
+        result["diff"] = {"before_header": header, "after_header": header, "before": before, "after": after}
+        if not self.check_mode:
+            self.write(KUBELET_FLAGS, after, 0o644)
+            code, out = self.command(["systemctl", "restart", "kubelet"])
+            if code != 0:
+                raise KubeadmError(f"kubelet could not be restarted with the address {address}: {out.strip()}")
+        return True
+
     # Small tools
 
     def diff(self) -> dict[str, str]:
@@ -906,6 +976,7 @@ class Kubeadm:
             os.fsync(stream.fileno())
         new.chmod(mode)
         new.replace(path)
+        sync_folder(path.parent)
 
     def write_runtime(self, name: str, content: str) -> Path:
         """Write a file into the directory that is deleted when kubeadm has ended."""
@@ -914,6 +985,15 @@ class Kubeadm:
         path = RUNTIME / name
         self.write(path, content, 0o600)
         return path
+
+
+def sync_folder(folder: Path) -> None:
+    """A name in a folder is there after a power loss only if the folder was written too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def new_token() -> str:
@@ -940,7 +1020,7 @@ def main() -> None:
             "bin_dir": {"type": "path", "default": BIN_DIR},
             "wait": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 900},
-            "lock_timeout": {"type": "int", "default": 600},
+            "lock_timeout": {"type": "int"},
         },
         supports_check_mode=True,
     )
