@@ -281,6 +281,16 @@ def _check_arguments(arguments: Any, setting: str, version: Version) -> list[Pro
                     "leave it out: kubeadm sets it from the host's cluster address",
                 )
             )
+        elif setting == "apiserver_extra_args" and name == "anonymous-auth" and _is_off(value):
+            problems.append(
+                Problem(
+                    path,
+                    "is off, and then /readyz answers nobody who has no credentials (401): the balancer's health checks "
+                    "and kubeadm's would never find a healthy API server",
+                    "leave it out. What anonymous requests may see is the business of RBAC; from Kubernetes 1.32 on an "
+                    "AuthenticationConfiguration can allow them for /livez, /readyz and /healthz only",
+                )
+            )
         if isinstance(value, (list, tuple)):
             if not version.at_least(1, 31):
                 problems.append(Problem(path, "a list", "a flag can be repeated only from Kubernetes 1.31 on"))
@@ -292,6 +302,12 @@ def _check_arguments(arguments: Any, setting: str, version: Version) -> list[Pro
         elif not isinstance(value, (str, int, float)):
             problems.append(Problem(path, f"{value!r} is not a value of a flag", "write a string"))
     return problems
+
+
+def _is_off(value: Any) -> bool:
+    """Whether a flag's value, or the last of its values, is what Go reads as false."""
+    last = value[-1] if isinstance(value, (list, tuple)) and value else value
+    return str(last) in ("0", "f", "F", "false", "FALSE", "False")
 
 
 def _argument_value(value: Any) -> str:
