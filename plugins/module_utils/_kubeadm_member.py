@@ -113,6 +113,8 @@ def decide(wanted: Wanted, seen: Observed) -> Decision:
         missing = _missing(wanted, seen)
         if not missing:
             return Decision(ADOPT, "the host already is a complete member of this cluster")
+        if _untold(wanted, seen):
+            return Decision(REFUSE, f"the host holds {'; '.join(seen.traces)}, but {_untold(wanted, seen)}")
         return Decision(
             REFUSE,
             f"the host holds {'; '.join(seen.traces)}, which this collection did not write, and is no complete member "
@@ -182,13 +184,8 @@ def _judge_attempt(wanted: Wanted, seen: Observed, elsewhere: str) -> Decision:
                 FINISH,
                 f"an earlier init with the same configuration brought the control plane up; missing: {missing[0]}",
             )
-        if wanted.operation == "join" and seen.kubelet_conf and not seen.answered:
-            return Decision(
-                REFUSE,
-                f"an earlier join was not finished, and {wanted.server} does not tell whether the host's node is "
-                "registered: it did not answer. Nothing was changed. See that the API server answers (kubectl get "
-                "nodes on a control plane, systemctl status multinic-apiserver-balancer here), then run this again",
-            )
+        if _untold(wanted, seen):
+            return Decision(REFUSE, f"an earlier join was not finished, and {_untold(wanted, seen)}")
     return Decision(RESET, f"an earlier {wanted.operation} was not finished ({'; '.join(seen.traces)})")
 
 
@@ -198,6 +195,17 @@ def _was_another(wanted: Wanted, seen: Observed) -> str:
     if all(attempt.get(name) == getattr(wanted, name) for name in ("node_name", "role")):
         return ""
     return f"{attempt.get('role')} '{attempt.get('node_name')}'"
+
+
+def _untold(wanted: Wanted, seen: Observed) -> str:
+    """What is said where only the cluster knows whether the host is its member, and it did not answer; else ""."""
+    if wanted.operation != "join" or not seen.kubelet_conf or seen.answered:
+        return ""
+    return (
+        f"{wanted.server} does not tell whether the host's node is registered: it did not answer. Nothing was changed. "
+        "See that the API server answers (kubectl get nodes on a control plane, systemctl status "
+        "multinic-apiserver-balancer here), then run this again"
+    )
 
 
 def _belongs_elsewhere(wanted: Wanted, seen: Observed) -> str:

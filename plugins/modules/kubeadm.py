@@ -303,14 +303,18 @@ class Kubeadm:
         if not self.check_mode and not MARKER.exists():
             self.lock()
         decision = decide(self.wanted, self.observe())
+        begun = self.params["operation"] == "await" and not self.check_mode
         if decision.action == REFUSE:
-            raise KubeadmError(decision.reason)
+            raise KubeadmError(
+                failure_message(decision.reason, self.log(), self.journal())
+                if begun and ATTEMPT.exists()
+                else decision.reason
+            )
         result.update(decision=decision.action, reason=decision.reason)
         if decision.action == UNCHANGED:
             enabled = self.enable_kubelet()
             result["changed"] = self.repair_node_ip(result) or enabled
             return result
-        begun = self.params["operation"] == "await" and not self.check_mode
         if begun and decision.action in (RUN, RESET) and not is_transient(self.log()):
             raise KubeadmError(
                 failure_message(

@@ -114,6 +114,13 @@ def test_another_version_is_an_upgrade_and_not_done() -> None:
     assert member.decide(WORKER, dataclasses.replace(KUBELET, marker=unversioned)).action == member.UNCHANGED
 
 
+def test_a_member_without_a_marker_is_not_to_be_reset_because_the_cluster_is_silent() -> None:
+    decision = member.decide(WORKER, dataclasses.replace(KUBELET, answered=False))
+    assert decision.action == member.REFUSE
+    assert "did not answer" in decision.reason
+    assert "kubeadm reset" not in decision.reason
+
+
 def test_silence_is_told_with_what_to_do() -> None:
     reason = member.decide(WORKER, after(WORKER, dataclasses.replace(KUBELET, answered=False), 1)).reason
     assert SERVER in reason
