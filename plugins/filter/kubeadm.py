@@ -57,7 +57,7 @@ def kubeadm_patches(extra: Any) -> dict[str, str]:
 
 
 def kubeadm_joiners(plan: Any, hostvars: Any, hosts: Any = None) -> dict[str, list[str]]:
-    """Which hosts of this run, or of those that are named, still have to join."""
+    """Which hosts of this run still have to join. Facts of others may be known too."""
     known = _need_mapping("hostvars", hostvars)
     facts = {}
     for name in [*_need_mapping("the cluster plan", plan)["control_plane"], *plan["workers"]]:
