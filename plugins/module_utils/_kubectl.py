@@ -39,6 +39,7 @@ _TRANSIENT = re.compile(
 _COMPLAINT = re.compile(
     r"[Ee]rror|.*error execution phase|The connection to the server|Unable to connect to the server"
 )
+_NOISE = re.compile(r"[EWI]\d{4} |Warning: ")
 _LASTING = re.compile(r"\bx509: ")
 
 
@@ -100,7 +101,13 @@ class Answer:
     @property
     def complaint(self) -> str:
         """Why it failed, in kubectl's words."""
-        return self.err.strip() or self.out.strip() or f"kubectl ended with code {self.code} and said nothing"
+        lines = self.err.strip().splitlines()
+        return (
+            "\n".join(line for line in lines if not _NOISE.match(line))
+            or self.err.strip()
+            or self.out.strip()
+            or f"kubectl ended with code {self.code} and said nothing"
+        )
 
 
 def run(words: Sequence[str], stdin: str, seconds: float, bin_dir: str) -> Answer:

@@ -59,6 +59,9 @@ def test_only_silence_is_waited_out(
 def test_a_refusal_is_an_answer_and_silence_is_none() -> None:
     assert [answer.silent for answer in (GOOD, MISSING, REFUSED)] == [False, False, True]
     assert MISSING.complaint == 'Error from server (NotFound): nodes "x" not found'
+    noisy = "E1124 09:32:40.1 31356 memcache.go:265] refused\nWarning: old\n" + REFUSED.err
+    assert kubectl.Answer(1, err=noisy).complaint == REFUSED.err
+    assert kubectl.Answer(1, err="E1124 09:32:40.1 1 a.go:1] lost\n").complaint == "E1124 09:32:40.1 1 a.go:1] lost"
     assert kubectl.Answer(2).complaint == "kubectl ended with code 2 and said nothing"
 
 
