@@ -282,11 +282,20 @@ def cgroup_version(controllers: bool, unified: bool, present: bool) -> str:
 
 def member_node_name(marker: str) -> str:
     """The node name in our own membership marker; a marker without one is still a marker."""
+    return _of_marker(marker, "node_name")
+
+
+def member_version(marker: str) -> str:
+    """The version of Kubernetes that our own membership marker says the host became a member with."""
+    return _of_marker(marker, "kubernetes_version")
+
+
+def _of_marker(marker: str, name: str) -> str:
     try:
         data = json.loads(marker or "{}")
     except ValueError:
         return ""
-    return str(data.get("node_name") or "") if isinstance(data, dict) else ""
+    return str(data.get(name) or "") if isinstance(data, dict) else ""
 
 
 def whole(text: str) -> Optional[int]:

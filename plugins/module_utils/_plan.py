@@ -161,6 +161,7 @@ def plan_cluster(hosts: Iterable[Host], settings: Mapping[str, Any], bundle: Opt
     reasons = _choose(nodes, wishes, found)
     for check in (_check_identity, _check_networks, _check_members, _check_bundle_fits):
         check(nodes, wishes, bundle, found)
+    _check_member_versions(nodes, version, found)
     chosen = [node for node in nodes if node.choices]
     _check_cards(chosen, found)
     plan = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
@@ -553,6 +554,21 @@ def _check_members(nodes: Sequence[_Node], _wishes: Settings, _bundle: Optional[
                 "it is already a node of a cluster (/etc/kubernetes/kubelet.conf) that was made by something else",
                 "Its certificates and data would be mixed with this cluster's.",
                 "Take it out of that cluster first (kubeadm reset), or out of this inventory.",
+            )
+
+
+def _check_member_versions(nodes: Sequence[_Node], version: str, found: Findings) -> None:
+    for node in nodes:
+        held = str(node.fact("kubernetes", "version") or "")
+        if version and held and held != version:
+            found.error(
+                node.name,
+                "kubernetes_version",
+                f"it is a member with Kubernetes {held}, but {version} is planned",
+                "This would be an upgrade; cluster.yml does not do it: it would put another kubelet under the running "
+                "pods, and leave the control plane as it is.",
+                f"Give the bundle of {held}. If the cluster was upgraded by hand with kubeadm upgrade, write the new "
+                "version into /var/lib/multinic/member.json on each of its hosts.",
             )
 
 

@@ -139,10 +139,10 @@ ansible_facts:
           type: list
           elements: dict
         kubernetes:
-          description: Whether the host is a member of a cluster, and of whose.
+          description: Whether the host is a member of a cluster, of whose, and with which version.
           returned: success
           type: dict
-          sample: {member: false, admin_conf: false, node_name: "", kubelet_conf: false, ours: false}
+          sample: {member: false, admin_conf: false, node_name: "", version: "", kubelet_conf: false, ours: false}
         disk:
           description: Free and total space of the file system that holds /var/lib, in MiB.
           returned: success
@@ -314,6 +314,7 @@ class Host:
             "member": marker is not None,
             "admin_conf": os.path.exists("/etc/kubernetes/admin.conf"),
             "node_name": _facts.member_node_name(marker or ""),
+            "version": _facts.member_version(marker or ""),
             "kubelet_conf": os.path.exists("/etc/kubernetes/kubelet.conf"),
             "ours": OURS.is_dir(),
         }

@@ -121,6 +121,8 @@ def test_small_files() -> None:
     assert _facts.parse_hosts_file("127.0.1.1 a b # c\n#x y\n::1\n") == [{"address": "127.0.1.1", "names": ["a", "b"]}]
     assert _facts.member_node_name('{"node_name": "n1"}') == "n1"
     assert [_facts.member_node_name(text) for text in ("", "{", "[]", "{}")] == [""] * 4
+    assert _facts.member_version('{"kubernetes_version": "v1.20.2"}') == "v1.20.2"
+    assert [_facts.member_version(text) for text in ("", "{", "[]", "{}")] == [""] * 4
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,14 @@ def inner_card(**more: Any) -> Callable[[], list[Host]]:
 
 ALL = tuple(ADDRESSES)
 TYPO = "192.168.253.1 (or 192.168.253.0/24)"
+OLDER = {
+    "member": True,
+    "admin_conf": False,
+    "node_name": "node01",
+    "version": "v1.19.2",
+    "kubelet_conf": True,
+    "ours": True,
+}
 ELSEWHERE = {"member": False, "admin_conf": False, "node_name": "", "kubelet_conf": True, "ours": False}
 
 BAD = [
@@ -540,6 +548,14 @@ BAD = [
         "MAC of its own",
         hosts=same("node01", "master1", macs=["52:54:00:00:00:01"]),
         where=("master1", "node01"),
+    ),
+    Bad(
+        "a member with another version",
+        "kubernetes_version",
+        "a member with Kubernetes v1.19.2, but v1.20.2 is planned",
+        "Give the bundle of v1.19.2",
+        hosts=with_facts(node01={"kubernetes": OLDER}),
+        where=("node01",),
     ),
     Bad(
         "a member of something else",
