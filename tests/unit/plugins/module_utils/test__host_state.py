@@ -209,6 +209,13 @@ def test_a_restart_that_an_earlier_run_owed_is_made_up_for() -> None:
     assert "an earlier run" in plan.changes[0]
 
 
+@pytest.mark.parametrize("active", ["inactive", "failed"])
+def test_a_unit_that_does_not_run_is_not_restarted(active: str) -> None:
+    wish = params(files=[{"path": "/etc/systemd/system/a.service", "content": "new\n", "restart": ["a"]}])
+    plan = core.plan(wish, Found(units={"a.service": FoundUnit("loaded", active, "disabled")}))
+    assert (plan.restarts, plan.changes) == ([], ["create /etc/systemd/system/a.service"])
+
+
 def test_restarts_follow_the_order_of_units() -> None:
     wish = params(
         files=[{"path": "/etc/x", "content": "x", "restart": ["b", "a", "c"]}],
