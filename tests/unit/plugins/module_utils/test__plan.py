@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _plan
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import SEVERITIES
 from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import Bundle, Host, Result, plan_cluster
 from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import (
@@ -74,7 +75,7 @@ def test_the_whole_plan() -> None:
     assert chosen == {
         "schema": 1,
         "kubernetes_version": "v1.20.2",
-        "bundle": {"path": "/root/kube.tar.gz", "sha256": "a" * 64, "unpacked_mb": 0},
+        "bundle": {"path": "/root/kube.tar.gz", "sha256": "a" * 64, "unpacked_mb": 0, "distributions": []},
         "apiserver": {
             "name": "apiserver.cluster.local",
             "vip": "10.103.97.2",
@@ -103,6 +104,7 @@ def test_the_whole_plan() -> None:
         "workers": ["node01"],
         "first_control_plane": "master1",
         "kernel_modules": ["br_netfilter", "overlay", "nf_conntrack", "ip_vs", "ip_vs_rr", "ipip"],
+        "needs": {"commands": list(_plan.COMMANDS), "cni_plugins": []},
         "ignore_preflight_errors": [],
         "cni": {"name": "calico", "mtu": 1480, "autodetection_method": "interface=^ens32$", "encapsulation": "ipip"},
         "kube_proxy": {"mode": "iptables", "exclude_cidrs": ["10.103.97.2/32"]},
@@ -116,6 +118,24 @@ def test_the_whole_plan() -> None:
     }
     assert {"address": "192.168.253.131", "names": ["node01"]} in result.plan["hosts_file"]
     assert {"address": "10.103.97.2", "names": ["apiserver.cluster.local"]} in result.plan["hosts_file"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "modules", "plugins"),
+    [
+        ({}, ["ipip"], []),
+        ({"calico_encapsulation": "vxlan"}, ["vxlan"], []),
+        ({"cni": "none"}, [], ["loopback"]),
+        ({"cni": "bridge", "kube_proxy_mode": "ipvs"}, ["ip_vs_wrr", "ip_vs_sh"], ["bridge", "host-local"]),
+    ],
+)
+def test_what_a_host_must_have_follows_from_the_wishes(
+    variables: dict[str, Any], modules: list[str], plugins: list[str]
+) -> None:
+    made = plan(seed_cluster(), variables).plan
+    common = ["br_netfilter", "overlay", "nf_conntrack", "ip_vs", "ip_vs_rr"]
+    assert made["kernel_modules"] == [*common, *modules]
+    assert made["needs"]["cni_plugins"][: len(plugins)] == plugins
 
 
 def test_a_member_is_first() -> None:
