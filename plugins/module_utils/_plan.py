@@ -41,18 +41,9 @@ IPV6_SERVICE_BITS = 20
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x", "armv7l": "arm"}
 # What must be there already on a distribution for which the bundle holds no packages.
 COMMANDS = (
-    "containerd",
-    "ctr",
-    "runc",
-    "chronyd",
-    "keepalived",
-    "ipvsadm",
-    "iptables",
-    "ipset",
-    "conntrack",
-    "ethtool",
+    *("containerd", "ctr", "runc", "chronyd", "keepalived", "ipvsadm"),
+    *("iptables", "ipset", "conntrack", "ethtool", "socat", "ip", "tc", "mount", "modprobe"),
 )
-COMMANDS += ("socat", "ip", "tc", "mount", "modprobe")
 # Calico brings its own network plugins; another CNI of the user's own brings all but the one that containerd itself uses.
 CNI_PLUGINS = {"calico": (), "bridge": ("bridge", "host-local", "loopback", "portmap"), "none": ("loopback",)}
 # kube-proxy loads those of the schedulers that it may be told to use.
