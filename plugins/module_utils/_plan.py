@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _select, _versions
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import KERNEL_MODULES as BALANCER_MODULES
+from ansible_collections.multinic.kubernetes.plugins.module_utils._facts import source_name
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
     HostNetwork,
@@ -631,6 +632,9 @@ def _assemble(
         reasons.append(
             f"time_servers is empty, so {', '.join(node.name for node in serving)} serve the time on the cluster network."
         )
+    sources = _kept_sources(serving, nodes)
+    for name, lines in sources.items():
+        reasons.append(f"{name} keeps its time sources {', '.join(map(source_name, lines))}, for the others too.")
     return ClusterPlan(
         schema=SCHEMA,
         kubernetes_version=version,
@@ -669,6 +673,7 @@ def _assemble(
             "servers": list(wishes.time_servers) or [hosts[node.name].address for node in serving],
             "offline": not wishes.time_servers,
             "serving": [node.name for node in serving],
+            "sources": sources,
             "allow": sorted({plan.network for plan in hosts.values()}),
             "tolerance_seconds": wishes.clock_tolerance_seconds,
         },
@@ -749,6 +754,17 @@ def _kernel_modules(wishes: Settings) -> list[str]:
     if wishes.cni == "calico":
         modules += {"ipip": ["ipip"], "vxlan": ["vxlan"], "none": []}[wishes.calico_encapsulation]
     return list(dict.fromkeys(modules))
+
+
+def _kept_sources(serving: Sequence[_Node], nodes: Sequence[_Node]) -> dict[str, list[str]]:
+    """The time sources that those who serve have already, as lines of chrony's configuration, without the cluster's own."""
+    ours = {str(choice.address.ip) for node in nodes for choice in node.choices}
+    ours |= {name for node in nodes for name in (node.name, node.node_name)}
+    kept = {
+        node.name: [line for line in node.fact("clock", "sources") or () if source_name(line) not in ours]
+        for node in serving
+    }
+    return {name: lines for name, lines in kept.items() if lines}
 
 
 def _firewall(node: _Node) -> str:

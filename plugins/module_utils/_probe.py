@@ -195,7 +195,7 @@ def judge(
         _judge_ports(host, plan, found)
         _judge_system(host, plan, found)
         _judge_names(host, found)
-        _judge_clock_daemon(host, found)
+        _judge_clock_daemon(host, plan, found)
     return ordered(found.items)
 
 
@@ -535,7 +535,21 @@ def _loopback_names(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str,
                 yield str(entry["address"]), str(alias)
 
 
-def _judge_clock_daemon(host: _Seen, found: Findings) -> None:
+def _judge_clock_daemon(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
+    time, daemon = plan.get("time") or {}, host.fact("clock", "daemon")
+    if (
+        daemon not in (None, "", "chrony")
+        and host.fact("clock", "synchronised")
+        and host.name in (time.get("serving") or ())
+        and host.name not in (time.get("sources") or {})
+    ):
+        found.warning(
+            host.name,
+            "time_servers",
+            f"its clock is kept by {daemon}, which chrony replaces, and no source of it could be read",
+            "It serves the time to the other hosts, and would have none to follow any more.",
+            "Set time_servers to the servers that it asks now.",
+        )
     if host.facts and not host.fact("clock", "daemon") and not host.fact("kubernetes", "member"):
         found.info(
             host.name,

@@ -112,12 +112,25 @@ def test_the_whole_plan() -> None:
             "servers": ["192.168.253.129", "192.168.253.128", "192.168.253.130"],
             "offline": True,
             "serving": ["master1", "master2", "master3"],
+            "sources": {},
             "allow": ["192.168.253.0/24"],
             "tolerance_seconds": 2.0,
         },
     }
     assert {"address": "192.168.253.131", "names": ["node01"]} in result.plan["hosts_file"]
     assert {"address": "10.103.97.2", "names": ["apiserver.cluster.local"]} in result.plan["hosts_file"]
+
+
+def test_who_serves_the_time_keeps_the_sources_it_has_but_for_the_cluster_itself() -> None:
+    kept = ["pool 2.debian.pool.ntp.org iburst", "refclock PHC /dev/ptp0 poll 3"]
+    clock = {"clock": {"daemon": "chrony", "sources": [*kept, "server 192.168.253.128 iburst minpoll 4 maxpoll 6"]}}
+    hosts = seed_cluster(master1=clock, node01=clock)
+    made = plan(hosts).plan
+    assert made["time"]["sources"] == {"master1": kept}
+    assert any(
+        "master1 keeps its time sources 2.debian.pool.ntp.org, PHC /dev/ptp0" in text for text in made["reasons"]
+    )
+    assert plan(hosts, {"time_servers": ["192.0.2.1"]}).plan["time"]["sources"] == {}
 
 
 @pytest.mark.parametrize(

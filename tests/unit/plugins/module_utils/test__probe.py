@@ -210,6 +210,25 @@ def test_a_firewall_is_told_with_what_it_blocks_and_how_to_open_it(
         assert f"port {', '.join(map(str, blocked))} from master1" in findings[0].found
 
 
+@pytest.mark.parametrize(
+    ("clock", "told"),
+    [
+        ({"daemon": "ntpd", "synchronised": True}, True),
+        ({"daemon": "ntpd", "synchronised": False}, False),
+        ({"daemon": "chrony", "synchronised": True}, False),
+        ({"daemon": "ntpd", "synchronised": True, "sources": ["server a.example iburst"]}, False),
+    ],
+)
+def test_sources_that_would_be_lost_are_told(clock: dict[str, Any], told: bool) -> None:
+    hosts = seed_cluster(master1={"clock": clock}, node01={"clock": clock})
+    planned = plan_cluster(hosts, {}, bundle()).plan
+    probes = {name: measured(name) for name in planned["hosts"]}
+    findings = _probe.judge(planned, {host.name: dict(host.facts or {}) for host in hosts}, probes, {})
+    assert [(item.host, item.severity, item.variable) for item in findings] == (
+        [("master1", "warning", "time_servers")] if told else []
+    )
+
+
 @pytest.mark.parametrize(("text", "version"), [("systemd 252 (252.22)\n+PAM", 252), ("systemd 239\n", 239), ("", None)])
 def test_systemd_version(text: str, version: int | None) -> None:
     assert _probe.systemd_version(text) == version
