@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import Manifest, Part
@@ -101,6 +101,20 @@ def space_problem(host_folder: str, free: int, needed: int) -> str:
         f"{RESERVE // mib} MiB stay free), found {free // mib} MiB. Free some space there, or let it lie elsewhere "
         "with bundle_root."
     )
+
+
+def passage_problem(folders: Iterable[tuple[str, int, int, int]], uid: int, gids: Collection[int], root: str) -> str:
+    """Why an account can't pass through these folders, each with owner, group and mode; empty if it can."""
+    if uid == 0:
+        return ""
+    for path, owner, group, mode in folders:
+        bit = 0o100 if uid == owner else 0o010 if group in gids else 0o001
+        if not mode & bit:
+            return (
+                f"the archive is sent to {root} by the user with the number {uid}, who may not pass through {path} "
+                f"(mode {mode & 0o7777:04o}). Choose another bundle_root, such as {ROOT}, or let others pass (chmod o+x)."
+            )
+    return ""
 
 
 def difference(before: Situation, sha256: str) -> dict[str, str]:
