@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import Manifest, Part
 
@@ -23,6 +24,13 @@ ARCHIVE = "bundle.tar.gz"
 INCOMING_SECONDS = 600
 # Room that has to stay on the file system beyond what is written.
 RESERVE = 256 * 1024 * 1024
+
+# What bundle_deploy and bundle_unpack both ask for; documented in the fragment _bundle.
+PLACE_OPTIONS: dict[str, Any] = {
+    "root": {"type": "path", "default": ROOT},
+    "roles": {"type": "list", "elements": "str", "choices": ["control_plane", "worker"], "default": []},
+    "keep": {"type": "int", "default": 1},
+}
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -20,6 +20,7 @@ description:
     makes the folder into which it may be sent.
 extends_documentation_fragment:
   - multinic.kubernetes._attributes
+  - multinic.kubernetes._bundle
 attributes:
   check_mode:
     support: full
@@ -35,20 +36,6 @@ options:
     description: The sha256 the archive must have, which is also the name of its folder.
     type: str
     required: true
-  root:
-    description: Folder that holds the unpacked bundles.
-    type: path
-    default: /var/lib/multinic/bundle
-  roles:
-    description: Roles of this host. Images that no role of the host needs are not written. Empty means all images.
-    type: list
-    elements: str
-    choices: [control_plane, worker]
-    default: []
-  keep:
-    description: How many older versions stay.
-    type: int
-    default: 1
   remove_archive:
     description: Remove the archive once it is unpacked.
     type: bool
@@ -143,9 +130,7 @@ LOCK_SECONDS = 300
 ARGUMENT_SPEC: dict[str, Any] = {
     "archive": {"type": "path"},
     "sha256": {"type": "str", "required": True},
-    "root": {"type": "path", "default": core.ROOT},
-    "roles": {"type": "list", "elements": "str", "choices": ["control_plane", "worker"], "default": []},
-    "keep": {"type": "int", "default": 1},
+    **core.PLACE_OPTIONS,
     "remove_archive": {"type": "bool", "default": False},
     "prepare": {"type": "bool", "default": False},
     "receiver": {"type": "str"},
