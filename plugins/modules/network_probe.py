@@ -269,8 +269,13 @@ class Pinger:
             sock = socket.socket(socket.AF_INET if self.family == 4 else socket.AF_INET6, socket.SOCK_STREAM)
             self.bind(sock)
             sock.setblocking(False)
-            sock.connect_ex(door)
-            waiting[sock] = door
+            code = sock.connect_ex(door)
+            if code in {0, errno.ECONNREFUSED}:
+                answers[door] = answer(door, code)
+            if code == errno.EINPROGRESS:
+                waiting[sock] = door
+            else:
+                sock.close()
         until = time.monotonic() + wait
         while waiting and (left := until - time.monotonic()) > 0:
             for sock in select.select([], list(waiting), [], left)[1]:
@@ -278,10 +283,14 @@ class Pinger:
                 door = waiting.pop(sock)
                 sock.close()
                 if code in {0, errno.ECONNREFUSED}:
-                    answers[door] = f"port {door[1]} is {'refused' if code else 'open'}"
+                    answers[door] = answer(door, code)
         for sock in waiting:
             sock.close()
         return answers
+
+
+def answer(door: tuple[str, int], code: int) -> str:
+    return f"port {door[1]} is {'refused' if code else 'open'}"
 
 
 def measure(pinger: Pinger, peers: list[dict[str, Any]], wait: float) -> list[dict[str, Any]]:
