@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _select, _versions
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import KERNEL_MODULES as BALANCER_MODULES
+from ansible_collections.multinic.kubernetes.plugins.module_utils._facts import source_name
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
     HostNetwork,
@@ -38,6 +40,15 @@ WIDEST_PER_NODE = 16
 SMALLEST_SERVICES = 16
 IPV6_SERVICE_BITS = 20
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x", "armv7l": "arm"}
+# What must be there already on a distribution for which the bundle holds no packages.
+COMMANDS = (
+    *("containerd", "ctr", "runc", "chronyd", "keepalived", "ipvsadm"),
+    *("iptables", "ipset", "conntrack", "ethtool", "socat", "ip", "tc", "mount", "modprobe"),
+)
+# Calico brings its own network plugins; another CNI of the user's own brings all but the one that containerd itself uses.
+CNI_PLUGINS = {"calico": (), "bridge": ("bridge", "host-local", "loopback", "portmap"), "none": ("loopback",)}
+# kube-proxy loads those of the schedulers that it may be told to use.
+IPVS_PROXY_MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh")
 NO_UUID = re.compile(r"|(0{8}|f{8})-.*|03000200-0400-0500-0006-000700080009|not (settable|specified|present)")
 
 
@@ -77,6 +88,7 @@ class NodePlan:
     network: str
     mtu: int
     vip_route: dict[str, str]
+    firewall: str
     reasons: list[str]
 
 
@@ -94,6 +106,7 @@ class ClusterPlan:
     workers: list[str]
     first_control_plane: str
     kernel_modules: list[str]
+    needs: dict[str, list[str]]
     ignore_preflight_errors: list[str]
     cni: dict[str, Any]
     kube_proxy: dict[str, Any]
@@ -635,6 +648,9 @@ def _assemble(
         reasons.append(
             f"time_servers is empty, so {', '.join(node.name for node in serving)} serve the time on the cluster network."
         )
+    sources = _kept_sources(serving, nodes)
+    for name, lines in sources.items():
+        reasons.append(f"{name} keeps its time sources {', '.join(map(source_name, lines))}, for the others too.")
     return ClusterPlan(
         schema=SCHEMA,
         kubernetes_version=version,
@@ -661,6 +677,7 @@ def _assemble(
         workers=[host.name for host in inventory if not host.control_plane],
         first_control_plane=first.name,
         kernel_modules=_kernel_modules(wishes),
+        needs={"commands": list(COMMANDS), "cni_plugins": list(CNI_PLUGINS.get(wishes.cni, ()))},
         ignore_preflight_errors=list(wishes.kubeadm_ignore_preflight_errors),
         cni=_cni(nodes, wishes, bundle, reasons, found),
         kube_proxy={"mode": wishes.kube_proxy_mode, "exclude_cidrs": [vip_network]},
@@ -672,6 +689,7 @@ def _assemble(
             "servers": list(wishes.time_servers) or [hosts[node.name].address for node in serving],
             "offline": not wishes.time_servers,
             "serving": [node.name for node in serving],
+            "sources": sources,
             "allow": sorted({plan.network for plan in hosts.values()}),
             "tolerance_seconds": wishes.clock_tolerance_seconds,
         },
@@ -704,6 +722,7 @@ def _node_plan(node: _Node, wishes: Settings, vip_network: str, found: Findings)
         network=str(choice.network),
         mtu=choice.link.mtu,
         vip_route={"destination": vip_network, "source": str(source)},
+        firewall=_firewall(node),
         reasons=[
             *node.reasons,
             f"The VIP's route has the source {source}, so that requests to the API leave by {choice.link.name}.",
@@ -742,13 +761,31 @@ def _cni(
 
 
 def _kernel_modules(wishes: Settings) -> list[str]:
-    """What the hosts' kernels must be able to load."""
+    """What the hosts' kernels must be able to load, and what is loaded on them at every boot."""
     modules = ["br_netfilter", "overlay", "nf_conntrack"]
-    if wishes.apiserver_balancer == "ipvs" or wishes.kube_proxy_mode == "ipvs":
-        modules += ["ip_vs", "ip_vs_rr"]
+    if wishes.apiserver_balancer == "ipvs":
+        modules += BALANCER_MODULES
+    if wishes.kube_proxy_mode == "ipvs":
+        modules += IPVS_PROXY_MODULES
     if wishes.cni == "calico":
         modules += {"ipip": ["ipip"], "vxlan": ["vxlan"], "none": []}[wishes.calico_encapsulation]
-    return modules
+    return list(dict.fromkeys(modules))
+
+
+def _kept_sources(serving: Sequence[_Node], nodes: Sequence[_Node]) -> dict[str, list[str]]:
+    """The time sources that those who serve have already, as lines of chrony's configuration, without the cluster's own."""
+    ours = {str(choice.address.ip) for node in nodes for choice in node.choices}
+    ours |= {name for node in nodes for name in (node.name, node.node_name)}
+    kept = {
+        node.name: [line for line in node.fact("clock", "sources") or () if source_name(line) not in ours]
+        for node in serving
+    }
+    return {name: lines for name, lines in kept.items() if lines}
+
+
+def _firewall(node: _Node) -> str:
+    active = str(node.fact("firewall", "active") or "")
+    return "" if active == "none" else active
 
 
 def _sans(wishes: Settings, masters: Sequence[_Node]) -> list[str]:
@@ -765,6 +802,9 @@ def _bundle_facts(bundle: Optional[Bundle]) -> dict[str, Any]:
         "path": bundle.path if bundle else "",
         "sha256": bundle.sha256 if bundle else "",
         "unpacked_mb": -(-size // 2**20),
+        "distributions": sorted(
+            {str(part["distribution"]) for part in manifest.get("parts") or () if part.get("kind") == "package"}
+        ),
     }
 
 

@@ -112,7 +112,9 @@ ansible_facts:
           returned: success
           type: dict
         clock:
-          description: Seconds since 1970, whether the kernel says that its clock is synchronised, and the time daemon.
+          description:
+            - Seconds since 1970, whether the kernel says that its clock is synchronised, the time daemon, and the sources that
+              are configured, as lines of chrony's configuration.
           returned: success
           type: dict
         system:
@@ -156,6 +158,7 @@ ansible_facts:
 """
 
 import ctypes
+import glob
 import os
 import platform
 import socket
@@ -308,6 +311,11 @@ class Host:
         status = int.from_bytes(state.raw[40:44], sys.byteorder)
         return answer != TIME_ERROR and not status & UNSYNCHRONISED
 
+    def time_sources(self, daemon: str) -> list[str]:
+        patterns = (*_facts.CHRONY_FILES, *_facts.NTP_FILES, *_facts.TIMESYNCD_FILES)
+        paths = [path for pattern in patterns for path in sorted(glob.glob(pattern))]
+        return _facts.time_sources({path: self.read(path) for path in paths}, daemon)
+
     def kubernetes(self) -> dict[str, Any]:
         marker = self.read(str(MEMBER)) if MEMBER.exists() else None
         return {
@@ -343,6 +351,7 @@ class Host:
                 "epoch": time.time(),
                 "synchronised": self.synchronised(),
                 "daemon": daemons[0] if daemons else "",
+                "sources": self.time_sources(daemons[0] if daemons else ""),
             },
             "system": self.system(),
             "network_managers": _facts.active_among(units, _facts.NETWORK_MANAGERS),

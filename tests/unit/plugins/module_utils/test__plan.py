@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _plan
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import SEVERITIES
 from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import Bundle, Host, Result, plan_cluster
 from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import (
@@ -74,7 +75,7 @@ def test_the_whole_plan() -> None:
     assert chosen == {
         "schema": 1,
         "kubernetes_version": "v1.20.2",
-        "bundle": {"path": "/root/kube.tar.gz", "sha256": "a" * 64, "unpacked_mb": 0},
+        "bundle": {"path": "/root/kube.tar.gz", "sha256": "a" * 64, "unpacked_mb": 0, "distributions": []},
         "apiserver": {
             "name": "apiserver.cluster.local",
             "vip": "10.103.97.2",
@@ -103,6 +104,7 @@ def test_the_whole_plan() -> None:
         "workers": ["node01"],
         "first_control_plane": "master1",
         "kernel_modules": ["br_netfilter", "overlay", "nf_conntrack", "ip_vs", "ip_vs_rr", "ipip"],
+        "needs": {"commands": list(_plan.COMMANDS), "cni_plugins": []},
         "ignore_preflight_errors": [],
         "cni": {"name": "calico", "mtu": 1480, "autodetection_method": "interface=^ens32$", "encapsulation": "ipip"},
         "kube_proxy": {"mode": "iptables", "exclude_cidrs": ["10.103.97.2/32"]},
@@ -110,12 +112,43 @@ def test_the_whole_plan() -> None:
             "servers": ["192.168.253.129", "192.168.253.128", "192.168.253.130"],
             "offline": True,
             "serving": ["master1", "master2", "master3"],
+            "sources": {},
             "allow": ["192.168.253.0/24"],
             "tolerance_seconds": 2.0,
         },
     }
     assert {"address": "192.168.253.131", "names": ["node01"]} in result.plan["hosts_file"]
     assert {"address": "10.103.97.2", "names": ["apiserver.cluster.local"]} in result.plan["hosts_file"]
+
+
+def test_who_serves_the_time_keeps_the_sources_it_has_but_for_the_cluster_itself() -> None:
+    kept = ["pool 2.debian.pool.ntp.org iburst", "refclock PHC /dev/ptp0 poll 3"]
+    clock = {"clock": {"daemon": "chrony", "sources": [*kept, "server 192.168.253.128 iburst minpoll 4 maxpoll 6"]}}
+    hosts = seed_cluster(master1=clock, node01=clock)
+    made = plan(hosts).plan
+    assert made["time"]["sources"] == {"master1": kept}
+    assert any(
+        "master1 keeps its time sources 2.debian.pool.ntp.org, PHC /dev/ptp0" in text for text in made["reasons"]
+    )
+    assert plan(hosts, {"time_servers": ["192.0.2.1"]}).plan["time"]["sources"] == {}
+
+
+@pytest.mark.parametrize(
+    ("variables", "modules", "plugins"),
+    [
+        ({}, ["ipip"], []),
+        ({"calico_encapsulation": "vxlan"}, ["vxlan"], []),
+        ({"cni": "none"}, [], ["loopback"]),
+        ({"cni": "bridge", "kube_proxy_mode": "ipvs"}, ["ip_vs_wrr", "ip_vs_sh"], ["bridge", "host-local"]),
+    ],
+)
+def test_what_a_host_must_have_follows_from_the_wishes(
+    variables: dict[str, Any], modules: list[str], plugins: list[str]
+) -> None:
+    made = plan(seed_cluster(), variables).plan
+    common = ["br_netfilter", "overlay", "nf_conntrack", "ip_vs", "ip_vs_rr"]
+    assert made["kernel_modules"] == [*common, *modules]
+    assert made["needs"]["cni_plugins"][: len(plugins)] == plugins
 
 
 def test_a_member_is_first() -> None:

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _probe
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding
 from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import plan_cluster
-from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import bundle, card, seed_cluster, seed_facts
+from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import (
+    MANIFEST,
+    bundle,
+    card,
+    seed_cluster,
+    seed_facts,
+)
 
 PLAN = plan_cluster(seed_cluster(), {}, bundle()).plan
 
@@ -32,6 +38,10 @@ def measured(name: str, offset: float = 0.0, **more: Any) -> dict[str, Any]:
             for peer in arguments["peers"]
         },
         "kernel_modules": dict.fromkeys(arguments["kernel_modules"], True),
+        "commands": {**dict.fromkeys(arguments["commands"], True), "dockerd": False},
+        "cni_plugins": dict.fromkeys(arguments["cni_plugins"], True),
+        "foreign_files": [],
+        "systemd": 252,
         "clock": {"offset_seconds": offset, "uncertainty_seconds": 0.02},
         "trouble": "",
         **more,
@@ -86,6 +96,22 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ("the kernel takes the other card", {}, {"lookups": LOOKUP}, "error", "takes ens33 with 192.168.160.246"),
     ("the kernel takes another source", {}, {"lookups": OTHER_SOURCE}, "warning", "not 192.168.253.131"),
     ("a module is missing", {}, {"kernel_modules": {"ip_vs": False, "overlay": True}}, "error", "has no ip_vs"),
+    (
+        "a command is missing and no package brings it",
+        {},
+        {"commands": {"runc": False, "ip": True, "dockerd": False}, "cni_plugins": {"bridge": False, "portmap": True}},
+        "error",
+        "it lacks the commands runc and the network plugins bridge",
+    ),
+    ("an old systemd", {}, {"systemd": 239}, "error", "its systemd is version 239"),
+    (
+        "containerd of somebody else",
+        {},
+        {"foreign_files": ["/etc/x"]},
+        "warning",
+        "/etc/x was written by somebody else",
+    ),
+    ("Docker", {}, {"commands": {"dockerd": True}}, "warning", "Docker is installed"),
     ("kubelet's port is taken", listen(10250), {}, "error", "port 10250 is taken by nginx"),
     ("swap", {"system": {"swap": ["/dev/sda2"]}}, {}, "info", "swap is on (/dev/sda2)"),
     ("no cgroups", {"system": {"cgroup": "none"}}, {}, "error", "no cgroups"),
@@ -130,6 +156,82 @@ def test_the_apiservers_port_is_the_plans() -> None:
     other = {**PLAN, "apiserver": {**PLAN["apiserver"], "port": 7443}}
     assert 7443 in _probe.needed_ports(other, node)
     assert 6443 not in _probe.needed_ports(other, node)
+
+
+def test_a_missing_command_is_no_trouble_where_a_package_brings_it() -> None:
+    manifest = {**MANIFEST, "parts": [{"kind": "package", "distribution": "debian-12"}]}
+    planned = plan_cluster(seed_cluster(), {}, bundle(manifest)).plan
+    facts = {host.name: dict(host.facts or {}) for host in seed_cluster()}
+    probes = {name: measured(name, commands={"runc": False}) for name in planned["hosts"]}
+    assert _probe.judge(planned, facts, probes, {}) == []
+
+
+def walled(wall: str, **more: Any) -> dict[str, Any]:
+    facts = {"firewall": {"active": wall}, **more}
+    return plan_cluster(seed_cluster(node01=facts, master2=facts), {}, bundle()).plan
+
+
+@pytest.mark.parametrize(
+    ("name", "ports"), [("master1", {"master2": [179, 2379, 2380, 6443, 10250], "node01": [179, 10250], "master3": []})]
+)
+def test_ports_are_tried_only_behind_a_firewall_and_only_those_that_the_host_needs(
+    name: str, ports: dict[str, list[int]]
+) -> None:
+    planned = walled("ufw")
+    assert {peer["name"]: peer["ports"] for peer in _probe.probe_arguments(planned, name)["peers"]} == ports
+    (of_worker,) = [peer for peer in _probe.probe_arguments(planned, "node01")["peers"] if peer["name"] == "master2"]
+    assert of_worker["ports"] == [179, 6443]
+
+
+@pytest.mark.parametrize(
+    ("wall", "blocked", "severity", "do"),
+    [
+        ("ufw", [2379, 6443], "error", "ufw allow from 192.168.253.0/24; ufw allow from 100.64.0.0/10"),
+        ("firewalld", [2379], "error", "--zone=trusted --add-source=192.168.253.0/24 --add-source=100.64.0.0/10"),
+        ("nftables", [2379], "error", "what comes from 192.168.253.0/24 and 100.64.0.0/10"),
+        ("ufw", [], "warning", "ufw default allow routed"),
+        ("nftables", [], "", ""),
+    ],
+)
+def test_a_firewall_is_told_with_what_it_blocks_and_how_to_open_it(
+    wall: str, blocked: list[int], severity: str, do: str
+) -> None:
+    planned = walled(wall)
+    facts = {host.name: dict(host.facts or {}) for host in seed_cluster()}
+    probes = {name: measured(name) for name in planned["hosts"]}
+    for peer in probes["master1"]["peers"]:
+        peer["blocked"] = blocked if peer["name"] == "master2" else []
+    findings = [item for item in _probe.judge(planned, facts, probes, {}) if item.host == "master2"]
+    assert [item.severity for item in findings] == ([severity] if severity else [])
+    if findings:
+        assert do in findings[0].remedy
+        assert f"{wall} is active" in findings[0].found
+    if blocked:
+        assert f"port {', '.join(map(str, blocked))} from master1" in findings[0].found
+
+
+@pytest.mark.parametrize(
+    ("clock", "told"),
+    [
+        ({"daemon": "ntpd", "synchronised": True}, True),
+        ({"daemon": "ntpd", "synchronised": False}, False),
+        ({"daemon": "chrony", "synchronised": True}, False),
+        ({"daemon": "ntpd", "synchronised": True, "sources": ["server a.example iburst"]}, False),
+    ],
+)
+def test_sources_that_would_be_lost_are_told(clock: dict[str, Any], told: bool) -> None:
+    hosts = seed_cluster(master1={"clock": clock}, node01={"clock": clock})
+    planned = plan_cluster(hosts, {}, bundle()).plan
+    probes = {name: measured(name) for name in planned["hosts"]}
+    findings = _probe.judge(planned, {host.name: dict(host.facts or {}) for host in hosts}, probes, {})
+    assert [(item.host, item.severity, item.variable) for item in findings] == (
+        [("master1", "warning", "time_servers")] if told else []
+    )
+
+
+@pytest.mark.parametrize(("text", "version"), [("systemd 252 (252.22)\n+PAM", 252), ("systemd 239\n", 239), ("", None)])
+def test_systemd_version(text: str, version: int | None) -> None:
+    assert _probe.systemd_version(text) == version
 
 
 def test_strict_filter_is_told_with_the_wrong_card() -> None:
