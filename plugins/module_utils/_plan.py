@@ -13,18 +13,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _select, _versions
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _cni, _kubeadm, _select, _versions
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
     HostNetwork,
     IPNetwork,
     Link,
+    as_address,
     group_by,
     plain,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._settings import (
     DNS_LABEL,
     DNS_NAME,
+    RULES,
     Settings,
     read_settings,
 )
@@ -159,12 +161,17 @@ def plan_cluster(hosts: Iterable[Host], settings: Mapping[str, Any], bundle: Opt
     nodes = _nodes(inventory, found)
     _check_settings(wishes, len(inventory), found)
     reasons = _choose(nodes, wishes, found)
-    for check in (_check_identity, _check_networks, _check_members, _check_bundle_fits):
+    _check_bundle_has_calico(wishes, bundle, found)
+    for check in (_check_identity, _check_networks, _check_members, _check_bundle_fits, _check_image_names):
         check(nodes, wishes, bundle, found)
     chosen = [node for node in nodes if node.choices]
     _check_cards(chosen, found)
-    plan = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
-    return Result(plain(asdict(plan)) if plan else {}, ordered(found.items))
+    _check_families(chosen, wishes, found)
+    made = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
+    plan = plain(asdict(made)) if made else {}
+    _check_bridge(plan, found)
+    _check_configuration(plan, version, wishes, found)
+    return Result(plan, ordered(found.items))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -350,6 +357,7 @@ def _check_bundle(wishes: Settings, bundle: Optional[Bundle], found: Findings) -
 def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> list[str]:
     """Choose card and address of each host; returns the reasons that are the whole cluster's."""
     selectors: dict[str, tuple[_select.Selector, ...]] = {}
+    wrong: dict[str, str] = {}
     for node in nodes:
         value = plain(node.host.cluster_network)
         key = repr(value)
@@ -357,15 +365,16 @@ def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> list[s
             try:
                 selectors[key] = _select.parse_selectors(value)
             except ValueError as problem:
-                selectors[key] = ()
-                found.error(
-                    "",
-                    "cluster_network",
-                    str(problem),
-                    "It says which network is the cluster's.",
-                    "Write a network (192.168.253.0/24), a card's name (ens32), an address to reach (192.168.253.1) or "
-                    "auto, also per host.",
-                )
+                selectors[key], wrong[key] = (), str(problem)
+        if key in wrong:
+            found.error(
+                node.name,
+                "cluster_network",
+                wrong[key],
+                "It says which network is the cluster's.",
+                "Write a network (192.168.253.0/24), a card's name (ens32), an address to reach (192.168.253.1) or "
+                "auto, also per host.",
+            )
     automatic = [
         node for node in nodes if any(item.kind == "auto" for item in selectors[repr(plain(node.host.cluster_network))])
     ]
@@ -584,6 +593,87 @@ def _check_bundle_fits(nodes: Sequence[_Node], _wishes: Settings, bundle: Option
             )
 
 
+def _check_bundle_has_calico(wishes: Settings, bundle: Optional[Bundle], found: Findings) -> None:
+    """Calico is applied when all hosts are members already: too late to find that it is not there."""
+    if wishes.cni != "calico" or bundle is None or bundle.manifest is None:
+        return
+    parts = bundle.manifest.get("parts") or ()
+    manifests = [path for part in parts if part.get("kind") == "manifest" and _is_yaml(path := str(part.get("path")))]
+    if not manifests:
+        found.error(
+            "",
+            "cni",
+            f"cni is calico, but the bundle {bundle.path} holds no Calico manifest",
+            "Calico is installed from the bundle, at the end, when all hosts have been changed.",
+            "Use a bundle that holds Calico's manifests and images, or set cni: bridge (hosts of one network), or "
+            "cni: none to bring your own.",
+        )
+    elif not any(_calico.is_image(str(name)) for part in parts for name in part.get("images") or ()):
+        found.error(
+            "",
+            "cni",
+            f"cni is calico, and the bundle {bundle.path} holds manifests ({', '.join(manifests)}), but no image of Calico",
+            "Calico's pods could not start.",
+            "Use a bundle with Calico's images, or set cni: bridge (hosts of one network), or cni: none to bring your own.",
+        )
+
+
+def _is_yaml(path: str) -> bool:
+    return path.endswith((".yaml", ".yml"))
+
+
+def _check_image_names(nodes: Sequence[_Node], wishes: Settings, bundle: Optional[Bundle], found: Findings) -> None:
+    """kubeadm asks for image_repository's names, but the hosts get the images under those that the bundle gives them."""
+    wanted = wishes.image_repository.rstrip("/")
+    manifest = (bundle.manifest if bundle else None) or {}
+    named = str(manifest.get("image_repository") or "").rstrip("/")
+    held = {str(name) for part in manifest.get("parts") or () for name in part.get("images") or ()}
+    required = [str(name) for name in manifest.get("images_required") or ()]
+    renamed = {f"{wanted}/{name.removeprefix(named + '/')}" for name in required if name.startswith(named + "/")}
+    if not wanted or not named or wanted == named or renamed <= held:
+        return
+    told = f"{wanted} is wanted, but the bundle's images are named {named}/…"
+    why = "Images are not renamed: kubeadm and kubelet would not find the bundle's, and pull them from that registry."
+    remedy = f"Leave image_repository empty, or use a bundle whose images are named {wanted}/…"
+    cut_off = [node.name for node in nodes if not _may_reach(node.network, wanted)]
+    for name in cut_off:
+        found.error(name, "image_repository", f"{told}, and the host has no route to that registry", why, remedy + ".")
+    if not cut_off:
+        found.warning("", "image_repository", told, why, remedy + ", unless every host can pull from there.")
+
+
+def _may_reach(network: HostNetwork, registry: str) -> bool:
+    """Whether the host has any route to the registry; of one that is told by name, whether it has a default route."""
+    host = registry.split("/", maxsplit=1)[0]
+    address = as_address(host) or as_address(host.rpartition(":")[0].strip("[]"))
+    if address is None:
+        return any(network.default_devices(family) for family in (4, 6))
+    return network.on_link(address) is not None or network.best_route(address) is not None
+
+
+def _check_families(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> None:
+    """What is planned for IPv6, and not yet carried out."""
+    why = "IPv6, alone or beside IPv4, is not supported yet: neither kubelet nor the pod network is set up for it."
+    for variable, networks in (("pod_cidr", wishes.pod_cidr), ("service_cidr", wishes.service_cidr)):
+        six = [network for network in networks if network.version == 6]
+        if six:
+            found.error("", variable, f"{_joined(six)} is IPv6", why, f"Set {variable} to an IPv4 network alone.")
+    if wishes.apiserver_vip.version == 6:
+        found.error(
+            "", "apiserver_vip", f"{wishes.apiserver_vip} is IPv6", why, "Set apiserver_vip to an IPv4 address."
+        )
+    for node in nodes:
+        six_here = [str(choice.address.ip) for choice in node.choices if choice.address.family == 6]
+        if six_here:
+            found.error(
+                node.name,
+                "cluster_network",
+                f"its cluster address {', '.join(six_here)} is IPv6",
+                why,
+                "Set cluster_network to an IPv4 network alone.",
+            )
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The plan itself
 # ---------------------------------------------------------------------------------------------------------------------
@@ -646,7 +736,7 @@ def _assemble(
         first_control_plane=first.name,
         kernel_modules=_kernel_modules(wishes),
         ignore_preflight_errors=list(wishes.kubeadm_ignore_preflight_errors),
-        cni=_cni(nodes, wishes, bundle, reasons, found),
+        cni=_pod_network(nodes, wishes, bundle, reasons, found),
         kube_proxy={"mode": wishes.kube_proxy_mode, "exclude_cidrs": [vip_network]},
         hosts_file=[
             *({"address": plan.address, "names": _names(plan.node_name, name)} for name, plan in hosts.items()),
@@ -662,6 +752,38 @@ def _assemble(
         reasons=reasons,
         hosts=hosts,
     )
+
+
+def _check_bridge(plan: Mapping[str, Any], found: Findings) -> None:
+    """What the role cni would refuse, when most of the hosts are changed already."""
+    if plan and plan["cni"]["name"] == "bridge":
+        for problem in _cni.bridge_problems(plan):
+            found.error(
+                "",
+                "cni",
+                problem,
+                "cni: bridge cannot carry the pods' traffic then.",
+                "Put all hosts on one IPv4 network, or set cni: calico or none.",
+            )
+
+
+def _check_configuration(plan: Mapping[str, Any], version: str, wishes: Settings, found: Findings) -> None:
+    """What kubeadm, kubelet or kube-proxy would not take, or silently drop."""
+    if not version:
+        return
+    settings = {
+        "ignore_preflight_errors": list(wishes.kubeadm_ignore_preflight_errors),
+        **{name: getattr(wishes, name) for name in _kubeadm.DEFAULT_SETTINGS if name in RULES},
+    }
+    for problem in _kubeadm.problems_of(plan, version, settings):
+        variable = problem.path.split(".")[0].split("[")[0]
+        found.error(
+            "",
+            variable if variable in RULES else "",
+            f"{problem.path}: {problem.found}",
+            "Kubernetes would refuse it, or silently go without it.",
+            f"Correct it: {problem.remedy}" if problem.remedy else "Correct it.",
+        )
 
 
 def _node_plan(node: _Node, wishes: Settings, vip_network: str, found: Findings) -> Optional[NodePlan]:
@@ -695,7 +817,7 @@ def _node_plan(node: _Node, wishes: Settings, vip_network: str, found: Findings)
     )
 
 
-def _cni(
+def _pod_network(
     nodes: Sequence[_Node], wishes: Settings, bundle: Optional[Bundle], reasons: list[str], found: Findings
 ) -> dict[str, Any]:
     smallest = min(nodes, key=lambda node: (node.choice.link.mtu, node.name)).choice.link
