@@ -54,6 +54,7 @@ class Host:
     facts: Optional[Mapping[str, Any]]
     trouble: str = ""
     cluster_network: Any = None
+    in_run: bool = True
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ def plan_cluster(hosts: Iterable[Host], settings: Mapping[str, Any], bundle: Opt
     _check_families(chosen, wishes, found)
     made = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
     plan = plain(asdict(made)) if made else {}
+    _check_limit(plan, chosen, found)
     _check_bridge(plan, found)
     _check_configuration(plan, version, wishes, found)
     return Result(plan, ordered(found.items))
@@ -207,9 +209,10 @@ def _nodes(inventory: Sequence[Host], found: Findings) -> list[_Node]:
                 host.name,
                 "ansible_host",
                 host.trouble or "there are no facts of this host",
-                "Nothing can be planned for a host that cannot be looked at.",
-                "Check that the host is up, its address, user, key or password and sudo, that Python 3.9 or newer is "
-                "there, and that the run is not limited to other hosts.",
+                "Nothing can be planned for a host that cannot be looked at."
+                + ("" if host.in_run else " The plan is the whole cluster's, also in a run that is limited to others."),
+                "Check that the host is up, its address, user, key or password and sudo, and that Python 3.9 or newer is "
+                "there" + ("." if host.in_run else "; or take it out of the inventory, if it is gone."),
             )
             continue
         try:
@@ -628,7 +631,7 @@ def _check_image_names(nodes: Sequence[_Node], wishes: Settings, bundle: Optiona
     manifest = (bundle.manifest if bundle else None) or {}
     named = str(manifest.get("image_repository") or "").rstrip("/")
     held = {str(name) for part in manifest.get("parts") or () for name in part.get("images") or ()}
-    required = [str(name) for name in manifest.get("images_required") or ()]
+    required = [name for name in map(str, manifest.get("images_required") or ()) if name in held]
     renamed = {f"{wanted}/{name.removeprefix(named + '/')}" for name in required if name.startswith(named + "/")}
     if not wanted or not named or wanted == named or renamed <= held:
         return
@@ -692,7 +695,7 @@ def _assemble(
     masters = [node for node in nodes if node.host.control_plane]
     if not masters:
         return None
-    first = next((node for node in masters if node.member and node.fact("kubernetes", "admin_conf")), masters[0])
+    first = _first(masters)
     reasons.append(
         f"{first.name} is the first control-plane host, "
         + ("for it is already a member." if first.member else "for it is the first in the inventory.")
@@ -752,6 +755,30 @@ def _assemble(
         reasons=reasons,
         hosts=hosts,
     )
+
+
+def _first(masters: Sequence[_Node]) -> _Node:
+    """The control plane that lets others join: a member, rather of this run, else the inventory's first."""
+    members = [node for node in masters if node.member and node.fact("kubernetes", "admin_conf")]
+    return next((node for node in members if node.host.in_run), next(iter(members), masters[0]))
+
+
+def _check_limit(plan: Mapping[str, Any], nodes: Sequence[_Node], found: Findings) -> None:
+    """A host that joins gets its credentials from the first control plane, which must take part in the run then."""
+    first = next((node for node in nodes if plan and node.name == plan["first_control_plane"]), None)
+    if first is None or first.host.in_run:
+        return
+    limit = ",".join([first.name, *(node.name for node in nodes if node.host.in_run)])
+    for node in nodes:
+        if node.host.in_run and not node.member:
+            found.error(
+                node.name,
+                "ansible_limit",
+                f"it is no member yet, and {first.name}, which {'lets hosts join' if first.member else 'creates the cluster'}"
+                ", is not part of this run",
+                "The credentials for joining are made there.",
+                f"Run with --limit {limit}, or without a limit.",
+            )
 
 
 def _check_bridge(plan: Mapping[str, Any], found: Findings) -> None:

@@ -132,11 +132,17 @@ def judge(
     facts: Mapping[str, Mapping[str, Any]],
     probes: Mapping[str, Mapping[str, Any]],
     troubles: Mapping[str, str],
+    only: Optional[Sequence[str]] = None,
 ) -> list[Finding]:
-    """Compare what the hosts measured with the plan. Troubles are of hosts that could not measure."""
+    """Compare what the hosts measured with the plan. Troubles are of hosts that could not measure.
+
+    Only these hosts are judged, all if none are told: of those outside a limited run nothing will be changed.
+    """
     found = Findings()
     hosts = [
-        _Seen(name, node, facts.get(name) or {}, probes.get(name) or {}) for name, node in plan.get("hosts", {}).items()
+        _Seen(name, node, facts.get(name) or {}, probes.get(name) or {})
+        for name, node in plan.get("hosts", {}).items()
+        if only is None or name in only
     ]
     for name, trouble in troubles.items():
         found.error(

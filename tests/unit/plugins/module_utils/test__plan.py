@@ -126,6 +126,32 @@ def test_a_member_is_first() -> None:
     assert result.plan["hosts"]["master2"]["node_name"] == "master2.example"
 
 
+MEMBER = {"member": True, "admin_conf": True, "node_name": "", "kubelet_conf": True, "ours": True}
+
+
+def limited(*names: str, members: tuple[str, ...]) -> list[Host]:
+    """A run that is limited to these hosts, in a cluster that has these members."""
+    hosts = seed_cluster(**{name: {"kubernetes": {**MEMBER, "node_name": name}} for name in members})
+    return [replace(host, in_run=host.name in names) for host in hosts]
+
+
+def test_a_limited_run_plans_the_whole_cluster() -> None:
+    result = plan(limited("master1", "node01", members=tuple(MASTERS)))
+    assert result.findings == []
+    assert set(result.plan["hosts"]) == set(ADDRESSES)
+    assert result.plan["apiserver"]["real_servers"] == [ADDRESSES[name] for name in MASTERS]
+
+
+def test_the_first_control_plane_is_one_of_the_run() -> None:
+    assert plan(limited("master3", "node01", members=tuple(MASTERS))).plan["first_control_plane"] == "master3"
+
+
+def test_members_need_no_control_plane_in_the_run() -> None:
+    result = plan(limited("node01", members=ALL))
+    assert result.findings == []
+    assert result.plan["first_control_plane"] == "master1"
+
+
 def test_a_host_of_both_groups_is_a_schedulable_control_plane() -> None:
     hosts = [replace(host, worker=True) for host in seed_cluster()]
     result = plan(hosts)
@@ -823,6 +849,22 @@ BAD = [
         {"image_repository": "registry.example/kubernetes"},
         bundle={"manifest": IMAGES},
         severity="warning",
+    ),
+    Bad(
+        "a host joins, but no control plane is in the run",
+        "ansible_limit",
+        "it is no member yet, and master1, which lets hosts join, is not part of this run",
+        "--limit master1,node01",
+        hosts=lambda: limited("node01", members=tuple(MASTERS)),
+        where=("node01",),
+    ),
+    Bad(
+        "the cluster's first control plane is not in the run",
+        "ansible_limit",
+        "it is no member yet, and master1, which creates the cluster, is not part of this run",
+        "--limit master1,master2,node01",
+        hosts=lambda: limited("master2", "node01", members=()),
+        where=("master2", "node01"),
     ),
     # the network of pods
     Bad(

@@ -151,6 +151,12 @@ def test_a_host_that_could_not_measure_is_told() -> None:
     assert "Incorrect sudo password" in finding.found
 
 
+def test_hosts_outside_the_run_are_not_judged() -> None:
+    facts = {host.name: {**(host.facts or {}), "disk": {"path": "/", "free_mb": 1}} for host in seed_cluster()}
+    told = _probe.judge(PLAN, facts, {}, {}, only=["node01"])
+    assert [item.host for item in told] == ["node01"]
+
+
 # --- clocks ----------------------------------------------------------------------------------------------------------
 
 
