@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
     """Asks the host, sends the archive only if it is needed, lets the host check and unpack it."""
 
     TRANSFERS_FILES = True
-    _VALID_ARGS = frozenset(("bundle", "sha256", "root", "roles", "keep"))
+    _VALID_ARGS = frozenset(("bundle", "sha256", "root", "roles", "keep", "facts_only"))
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
@@ -45,6 +45,7 @@ class ActionModule(ActionBase):
                 "root": {"type": "path", "default": ROOT},
                 "roles": {"type": "list", "elements": "str", "default": []},
                 "keep": {"type": "int", "default": 1},
+                "facts_only": {"type": "bool", "default": False},
             }
         )
         try:
@@ -53,8 +54,10 @@ class ActionModule(ActionBase):
             manifest = parse_manifest(read_manifest(bundle.path))
         except BundleError as exc:
             raise AnsibleActionFail(str(exc)) from exc
-        parts = wanted_parts(manifest, args["roles"])
         facts = summary(manifest, bundle.sha256, args["root"])
+        if args["facts_only"]:
+            return {"changed": False, "ansible_facts": facts}
+        parts = wanted_parts(manifest, args["roles"])
         common = {"sha256": bundle.sha256, **{key: args[key] for key in ("root", "roles", "keep")}}
         sizes = {"archive_size": bundle.path.stat().st_size, "unpacked_size": sum(part.size for part in parts)}
         asked = self.module({**common, **sizes, "prepare": True, "receiver": self.receiver()}, task_vars)

@@ -48,6 +48,10 @@ options:
     description: How many older versions stay on the host.
     type: int
     default: 1
+  facts_only:
+    description: Only tell what is in the bundle, which is read on the controller. Nothing is brought to the host.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""

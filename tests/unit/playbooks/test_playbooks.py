@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,28 @@ ROOT = Path(__file__).resolve().parents[3]
 HERE = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
 
 
+MANIFEST = {
+    "schema": 1,
+    "kubernetes_version": "v1.20.2",
+    "architecture": "amd64",
+    "created": "2021-01-13T13:28:09Z",
+    "image_repository": "k8s.gcr.io",
+    "pause_image": "k8s.gcr.io/pause:3.2",
+    "images_required": ["k8s.gcr.io/pause:3.2"],
+    "parts": [
+        {"path": f"bin/{name}", "sha256": "0" * 64, "size": 1, "mode": "0755", "kind": "binary"}
+        for name in ("kubeadm", "kubelet", "kubectl")
+    ],
+    "missing": [{"name": "k8s.gcr.io/pause:3.2", "reason": "brought by the hosts"}],
+}
+
+
 def play(name: str, inventory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a playbook of the collection as it is in this checkout, never as root of anything else."""
     return subprocess.run(
         [
             str(Path(sys.executable).with_name("ansible-playbook")),
-            str(ROOT / "playbooks" / f"{name}.yml"),
+            name if "/" in name else str(ROOT / "playbooks" / f"{name}.yml"),
             "-i",
             str(inventory),
             "-e",
@@ -118,3 +136,50 @@ def test_a_host_outside_the_limit_that_cannot_be_reached_is_told(tmp_path: Path)
     assert "it cannot be reached" in told["found"]
     assert "take it out of the inventory" in told["remedy"]
     assert seen(found) == {"m1", "m2", "n2"}
+
+
+# --- tags ------------------------------------------------------------------------------------------------------------
+
+ONE_TAG = """
+- name: One role alone
+  hosts: kube_control_plane
+  gather_facts: false
+  roles:
+    - {role: multinic.kubernetes.bundle, tags: [bundle]}
+  tasks:
+    - name: What other roles need of the bundle
+      ansible.builtin.debug:
+        msg: "{{ [bundle_facts.path, bundle_facts.pause_image, bundle_facts.binaries | length] | join(' ') }}"
+      vars:
+        bundle_facts: "{{ ansible_facts['multinic_bundle'] }}"
+      tags: [node]
+"""
+
+
+def test_a_role_alone_knows_the_bundle_and_brings_it_nowhere(tmp_path: Path) -> None:
+    bundle = tmp_path / "kube.tar.gz"
+    data = json.dumps(MANIFEST).encode()
+    with tarfile.open(bundle, "w:gz") as archive:
+        member = tarfile.TarInfo("manifest.json")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(ONE_TAG, encoding="utf-8")
+    root = tmp_path / "unpacked"
+    inventory = written(tmp_path, f"[kube_control_plane]\nm1 {HERE}\nm2 {HERE}\n")
+    given = f"bundle={bundle} bundle_sha256={'a' * 64} bundle_root={root}"
+    run = play(str(playbook), inventory, "-e", given, "--tags", "node")
+    assert run.returncode == 0, run.stdout
+    assert " ".join(run.stdout.split()).count(f"{root}/current k8s.gcr.io/pause:3.2 3") == 2
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("tag", ["node", "verify"])
+def test_every_tag_begins_with_the_plan_and_the_bundles_facts(tag: str, tmp_path: Path) -> None:
+    run = play("cluster", written(tmp_path, CLUSTER), "--tags", tag, "--list-tasks")
+    for task in (
+        "The cluster is planned",
+        "All findings are told, and none is an error",
+        "What the bundle holds is known",
+    ):
+        assert task in run.stdout

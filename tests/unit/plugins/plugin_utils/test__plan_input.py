@@ -52,7 +52,7 @@ def test_hosts_are_in_the_inventorys_order_and_in_both_groups_once() -> None:
     ]
 
 
-OTHERS = [
+OTHERS: list[dict[str, Any]] = [
     {"item": "n1", "ansible_facts": {"multinic": {"links": ["seen"]}}},
     {"item": "n2", "unreachable": True, "msg": "Task failed: no route to host"},
 ]
