@@ -764,9 +764,9 @@ def _first(masters: Sequence[_Node]) -> _Node:
 
 
 def _check_limit(plan: Mapping[str, Any], nodes: Sequence[_Node], found: Findings) -> None:
-    """A host that joins gets its credentials from the first control plane, which must take part in the run then."""
+    """The host that creates the cluster must take part in the run. One that is a member lets others join in any case."""
     first = next((node for node in nodes if plan and node.name == plan["first_control_plane"]), None)
-    if first is None or first.host.in_run:
+    if first is None or first.host.in_run or first.member:
         return
     limit = ",".join([first.name, *(node.name for node in nodes if node.host.in_run)])
     for node in nodes:
@@ -774,9 +774,8 @@ def _check_limit(plan: Mapping[str, Any], nodes: Sequence[_Node], found: Finding
             found.error(
                 node.name,
                 "ansible_limit",
-                f"it is no member yet, and {first.name}, which {'lets hosts join' if first.member else 'creates the cluster'}"
-                ", is not part of this run",
-                "The credentials for joining are made there.",
+                f"there is no cluster yet that it could join, and {first.name}, which creates it, is not part of this run",
+                "Other hosts join the cluster that the first control plane has created.",
                 f"Run with --limit {limit}, or without a limit.",
             )
 
