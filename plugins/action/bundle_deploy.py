@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
     """Asks the host, sends the archive only if it is needed, lets the host check and unpack it."""
 
     TRANSFERS_FILES = True
-    _VALID_ARGS = frozenset(("bundle", "sha256", *PLACE_OPTIONS))
+    _VALID_ARGS = frozenset(("bundle", "sha256", "facts_only", *PLACE_OPTIONS))
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
@@ -42,6 +42,7 @@ class ActionModule(ActionBase):
             argument_spec={
                 "bundle": {"type": "str", "required": True},
                 "sha256": {"type": "str", "default": ""},
+                "facts_only": {"type": "bool", "default": False},
                 **PLACE_OPTIONS,
             }
         )
@@ -51,8 +52,10 @@ class ActionModule(ActionBase):
             manifest = parse_manifest(read_manifest(bundle.path))
         except BundleError as exc:
             raise AnsibleActionFail(str(exc)) from exc
-        parts = wanted_parts(manifest, args["roles"])
         facts = summary(manifest, bundle.sha256, args["root"])
+        if args["facts_only"]:
+            return {"changed": False, "ansible_facts": facts}
+        parts = wanted_parts(manifest, args["roles"])
         common = {"sha256": bundle.sha256, **{key: args[key] for key in PLACE_OPTIONS}}
         sizes = {"archive_size": bundle.path.stat().st_size, "unpacked_size": sum(part.size for part in parts)}
         asked = self.module({**common, **sizes, "prepare": True, "receiver": self.receiver()}, task_vars)

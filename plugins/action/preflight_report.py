@@ -47,7 +47,10 @@ class ActionModule(ActionBase):
             elif result:
                 probes[name] = result.get("network_probe") or {}
         findings = ordered(
-            [*(Finding.from_dict(item) for item in plain(args["findings"])), *judge(plan, facts, probes, troubles)]
+            [
+                *(Finding.from_dict(item) for item in plain(args["findings"])),
+                *judge(plan, facts, probes, troubles, only=plain(variables.get("ansible_play_hosts_all"))),
+            ]
         )
         text = report_text(plan, facts, findings)
         if args["path"] and not self._task.check_mode:

@@ -122,6 +122,21 @@ def join_documents(plan: Mapping[str, Any], node: Mapping[str, Any], settings: M
     return _checked([join], version)
 
 
+def problems_of(plan: Mapping[str, Any], version: str, settings: Mapping[str, Any]) -> list[Problem]:
+    """What the roles would refuse when they build the documents; the settings alone while the plan is not whole."""
+    try:
+        _prepare({**plan, "kubernetes_version": version}, settings)
+        whole = plan and all(name in plan["hosts"] for name in (*plan["control_plane"], *plan["workers"]))
+        if whole:
+            hosts = plan["hosts"]
+            init_documents(plan, hosts[plan["first_control_plane"]], settings)
+            for node in hosts.values():
+                join_documents(plan, node, {"ignore_preflight_errors": settings.get("ignore_preflight_errors", [])})
+    except KubeadmConfigError as error:
+        return error.problems
+    return []
+
+
 def default_patches() -> dict[str, str]:
     """Patches every cluster gets: file name to content.
 

@@ -13,7 +13,6 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from statistics import median
 from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
@@ -170,11 +169,17 @@ def judge(
     facts: Mapping[str, Mapping[str, Any]],
     probes: Mapping[str, Mapping[str, Any]],
     troubles: Mapping[str, str],
+    only: Optional[Sequence[str]] = None,
 ) -> list[Finding]:
-    """Compare what the hosts measured with the plan. Troubles are of hosts that could not measure."""
+    """Compare what the hosts measured with the plan. Troubles are of hosts that could not measure.
+
+    Only these hosts are judged, all if none are told: of those outside a limited run nothing will be changed.
+    """
     found = Findings()
     hosts = [
-        _Seen(name, node, facts.get(name) or {}, probes.get(name) or {}) for name, node in plan.get("hosts", {}).items()
+        _Seen(name, node, facts.get(name) or {}, probes.get(name) or {})
+        for name, node in plan.get("hosts", {}).items()
+        if only is None or name in only
     ]
     for name, trouble in troubles.items():
         found.error(
@@ -199,23 +204,55 @@ def judge(
     return ordered(found.items)
 
 
+@dataclass(frozen=True)
+class _Clock:
+    """A host's clock: its distance from the controller's, and how far that may be wrong."""
+
+    name: str
+    offset: float
+    doubt: float
+
+    @property
+    def earliest(self) -> float:
+        return self.offset - self.doubt
+
+    @property
+    def latest(self) -> float:
+        return self.offset + self.doubt
+
+    def distance(self, other: _Clock) -> float:
+        """How far they are apart for certain; below zero if they may agree."""
+        return max(self.earliest - other.latest, other.earliest - self.latest)
+
+
 def _judge_clocks(hosts: Sequence[_Seen], tolerance: float, found: Findings) -> None:
-    clocks = {host.name: host.probe["clock"] for host in hosts if host.probe.get("clock")}
-    if not clocks:
-        return
-    middle = median(float(clock["offset_seconds"]) for clock in clocks.values())
-    for name, clock in clocks.items():
-        off = float(clock["offset_seconds"]) - middle
-        doubt = float(clock["uncertainty_seconds"])
-        if abs(off) - doubt > tolerance:
-            found.error(
-                name,
-                "clock_tolerance_seconds",
-                f"its clock is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} the hosts' median "
-                f"(measured to ±{doubt * 1000:.0f} ms), {tolerance:g} s are allowed",
-                "Certificates are not yet valid or no more, and etcd's leases go wrong.",
-                "Set the clock (chronyc makestep, or timedatectl set-time), then run again.",
-            )
+    """No two clocks may be further apart than allowed. Those outside the largest group that agrees are told."""
+    clocks = [
+        _Clock(host.name, float(clock["offset_seconds"]), float(clock["uncertainty_seconds"]))
+        for host in hosts
+        if (clock := host.probe.get("clock"))
+    ]
+    agreeing = _agreeing(clocks, tolerance)
+    for clock in clocks:
+        if clock in agreeing:
+            continue
+        other = max(agreeing, key=clock.distance)
+        off = clock.offset - other.offset
+        found.error(
+            clock.name,
+            "clock_tolerance_seconds",
+            f"its clock is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} {other.name}'s "
+            f"(measured to ±{(clock.doubt + other.doubt) * 1000:.0f} ms), {tolerance:g} s are allowed",
+            "Certificates are not yet valid or no more, and etcd's leases go wrong.",
+            "Set the clock that is wrong (chronyc makestep, or timedatectl set-time), then run again.",
+        )
+
+
+def _agreeing(clocks: Sequence[_Clock], tolerance: float) -> list[_Clock]:
+    """The largest group of which no two are certainly further apart; of several, the one that is behind."""
+    starts = sorted(clock.earliest for clock in clocks)
+    groups = ([clock for clock in clocks if clock.earliest <= start <= clock.latest + tolerance] for start in starts)
+    return max(groups, key=len, default=[])
 
 
 def _judge_peers(host: _Seen, found: Findings) -> None:

@@ -35,6 +35,10 @@ options:
     description: The sha256 of the archive. Empty takes it from the file O(bundle) with C(.sha256) added, which a URL has not.
     type: str
     default: ""
+  facts_only:
+    description: Only tell what is in the bundle, which is read on the controller. Nothing is brought to the host.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""

@@ -30,10 +30,20 @@ class Inventory(t.NamedTuple):
 
 
 def read_inventory(
-    hostvars: Hostvars, control_plane: t.Sequence[str], nodes: t.Sequence[str], facts_result: str = ""
+    hostvars: Hostvars,
+    control_plane: t.Sequence[str],
+    nodes: t.Sequence[str],
+    facts_result: str = "",
+    *,
+    in_run: t.Sequence[str] | None = None,
+    others: t.Sequence[t.Mapping[str, t.Any]] = (),
 ) -> Inventory:
-    """Hosts of both groups in the inventory's order, with their variables templated for each of them."""
+    """Hosts of both groups in the inventory's order, with their variables templated for each of them.
+
+    in_run names the hosts of the play, all if it is not told. The others' facts are in the results of a looped task.
+    """
     names = list(dict.fromkeys([*control_plane, *nodes]))
+    outside = {str(result.get("item")): result for result in others if not result.get("skipped")}
     masters, workers = set(control_plane), set(nodes)
     hosts: list[Host] = []
     variables: dict[str, dict[str, t.Any]] = {}
@@ -57,7 +67,8 @@ def read_inventory(
                 )
         network = values.pop(PER_HOST, None)
         variables[name] = values
-        facts = facts_of(mine)
+        result = outside.get(name) or (mine.get(facts_result) if facts_result else None)
+        facts = facts_of(outside.get(name) or {}) or facts_of(mine)
         hosts.append(
             Host(
                 name=name,
@@ -65,8 +76,9 @@ def read_inventory(
                 control_plane=name in masters,
                 worker=name in workers,
                 facts=facts,
-                trouble="" if facts is not None else trouble_of(mine.get(facts_result) if facts_result else None),
+                trouble="" if facts is not None else trouble_of(result),
                 cluster_network=network,
+                in_run=in_run is None or name in in_run,
             )
         )
     return Inventory(hosts, variables, findings)

@@ -253,6 +253,12 @@ def test_a_host_that_could_not_measure_is_told() -> None:
     assert "Incorrect sudo password" in finding.found
 
 
+def test_hosts_outside_the_run_are_not_judged() -> None:
+    facts = {host.name: {**(host.facts or {}), "disk": {"path": "/", "free_mb": 1}} for host in seed_cluster()}
+    told = _probe.judge(PLAN, facts, {}, {}, only=["node01"])
+    assert [item.host for item in told] == ["node01"]
+
+
 # --- clocks ----------------------------------------------------------------------------------------------------------
 
 
@@ -268,17 +274,58 @@ def clocks(**offsets: float) -> list[Finding]:
         ({"node01": 1.9}, []),
         ({"node01": 2.01}, []),  # within the uncertainty of the measurement
         (dict.fromkeys(("master1", "master2", "master3", "node01"), 5000.0), []),  # the controller's clock is off
-        ({"master1": 5.0, "master2": 5.0}, ["master1", "master2", "master3", "node01"]),
+        # Two halves: no host is far from the middle, but the halves are from each other.
+        ({"master1": 3.5, "master2": 3.5}, ["master1", "master2"]),
+        ({"master1": -3.5, "node01": -3.5}, ["master2", "master3"]),
+        ({"master1": 1.5, "master2": 3.0}, ["master2"]),
+        ({"master1": 1.0, "master2": 1.9}, []),
     ],
 )
-def test_clocks_against_the_median(offsets: dict[str, float], wrong: list[str]) -> None:
+def test_clocks_that_are_apart(offsets: dict[str, float], wrong: list[str]) -> None:
     assert [finding.host for finding in clocks(**offsets)] == wrong
+
+
+def test_of_two_clocks_that_are_apart_one_is_told() -> None:
+    plan = {**PLAN, "hosts": {name: PLAN["hosts"][name] for name in ("master1", "node01")}}
+    probes = {"master1": measured("master1"), "node01": measured("node01", 3.5)}
+    told = [item for item in _probe.judge(plan, {}, probes, {}) if item.variable == "clock_tolerance_seconds"]
+    assert [item.host for item in told] == ["node01"]
+    assert "its clock is 3.5 s ahead of master1's" in told[0].found
 
 
 def test_a_wrong_clock_is_told_in_words() -> None:
     (finding,) = clocks(node01=-3600.0)
-    assert "its clock is 3600.0 s behind the hosts' median" in finding.found
+    assert "its clock is 3600.0 s behind master1's" in finding.found
     assert finding.variable == "clock_tolerance_seconds"
+
+
+@given(
+    st.lists(st.tuples(st.floats(-9, 9), st.floats(0, 1)), min_size=1, max_size=6),
+    st.floats(0.1, 5),
+)
+def test_no_two_clocks_that_are_apart_pass(measurements: list[tuple[float, float]], tolerance: float) -> None:
+    names = [f"h{number}" for number in range(len(measurements))]
+    node = PLAN["hosts"]["node01"]
+    plan = {
+        "hosts": dict.fromkeys(names, node),
+        "apiserver": PLAN["apiserver"],
+        "time": {"tolerance_seconds": tolerance},
+    }
+    probes = {
+        name: {"clock": {"offset_seconds": offset, "uncertainty_seconds": doubt}}
+        for name, (offset, doubt) in zip(names, measurements)
+    }
+    told = {item.host for item in _probe.judge(plan, {}, probes, {}) if item.variable == "clock_tolerance_seconds"}
+    apart = {
+        (one, other)
+        for one, (offset, doubt) in zip(names, measurements)
+        for other, (offset2, doubt2) in zip(names, measurements)
+        if offset2 - offset - doubt - doubt2 > tolerance + 1e-6
+    }
+    assert all({one, other} & told for one, other in apart)
+    assert len(told) < len(names)
+    if told:
+        assert max(b - a for a, _ in measurements for b, _ in measurements) > tolerance - 1e-6
 
 
 def test_offset_is_measured_at_the_middle_of_the_shortest_round_trip() -> None:

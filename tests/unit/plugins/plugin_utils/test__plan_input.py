@@ -52,6 +52,23 @@ def test_hosts_are_in_the_inventorys_order_and_in_both_groups_once() -> None:
     ]
 
 
+OTHERS: list[dict[str, Any]] = [
+    {"item": "n1", "ansible_facts": {"multinic": {"links": ["seen"]}}},
+    {"item": "n2", "unreachable": True, "msg": "Task failed: no route to host"},
+]
+
+
+def test_hosts_outside_the_run_have_facts_of_their_own_task() -> None:
+    inventory = read_inventory(HOSTVARS, ["m1"], ["n1", "n2"], "asked", in_run=["m1"], others=OTHERS)
+    assert [(host.name, host.in_run) for host in inventory.hosts] == [("m1", True), ("n1", False), ("n2", False)]
+    assert [host.facts for host in inventory.hosts] == [{"links": []}, {"links": ["seen"]}, None]
+    assert [host.trouble for host in inventory.hosts] == ["", "", "it cannot be reached: no route to host"]
+
+
+def test_without_a_list_of_the_runs_hosts_all_are_in_it() -> None:
+    assert all(host.in_run for host in read_inventory(HOSTVARS, ["m1"], ["n1"]).hosts)
+
+
 def test_a_template_that_fails_is_a_finding() -> None:
     (finding,) = read_inventory({"m1": Broken()}, ["m1"], []).findings
     assert (finding.host, finding.variable) == ("m1", "cni")
