@@ -21,8 +21,9 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "unit"), str(Path(__file__).parents[2] / ".collections")]
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import Host, plan_cluster  # noqa: E402
-from network_hosts import card, default_route, facts  # noqa: E402
+from network_hosts import card, default_route, facts
+
+from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import Host, plan_cluster
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "cidr": {"cluster_network": "10.20.0.0/16"},
