@@ -131,6 +131,12 @@ e2e: root bundle ## the whole road on the lab: install, break, reboot, reinstall
 prove-red: venv ## break a line for each layer, in a copy, and see that the layer fails
 	python tests/prove_red.py $(LAYERS)
 
+## What measures it; the last line is one JSON object
+
+.PHONY: bench-plan
+bench-plan: venv ## the plan of 5,000 hosts on one core, and how its time grows
+	python tests/bench/plan.py
+
 ## What keeps it
 
 .PHONY: venv
