@@ -46,6 +46,9 @@ class Selection:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+END = ((0,), 0)
+
+
 def _rank(character: str) -> int:
     """Tilde before the end of the text, the end before letters, letters before all else."""
     if character == "~":
@@ -58,7 +61,11 @@ def _rank(character: str) -> int:
 def _part_key(text: str) -> tuple[tuple[tuple[int, ...], int], ...]:
     """Alternating texts and numbers; every text ends with rank 0, so a longer one compares as policy says."""
     pairs = re.findall(r"([^0-9]*)([0-9]*)", text)
-    return tuple((tuple(_rank(char) for char in word) + (0,), int(number or 0)) for word, number in pairs)
+    key = [(tuple(_rank(char) for char in word) + (0,), int(number or 0)) for word, number in pairs]
+    # A missing number counts as 0, also at the end: "1" and "1-0" are the same version.
+    while key and key[-1] == END:
+        key.pop()
+    return (*key, END)
 
 
 def version_key(

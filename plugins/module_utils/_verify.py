@@ -145,25 +145,32 @@ def peers_of(me: str, pods: Sequence[Mapping[str, Any]], most: int = PROBE_PEERS
     return (after + before)[:most]
 
 
-def probe_daemonset(image: str) -> dict[str, Any]:
-    """One pause container on each node, whatever its taints; gone as soon as it is told to."""
-    labels = {"app": PROBE_LABEL}
+def probe_pods(nodes: Iterable[str], image: str, run: str) -> dict[str, Any]:
+    """One pause container on each node, gone as soon as it is told to.
+
+    The nodes are named, so that neither scheduler nor controller manager has to be at work: these are still electing
+    their leaders when the last control planes have just joined. ``run`` sets the pods of one run apart from those that
+    an earlier one left.
+    """
+    return {"apiVersion": "v1", "kind": "List", "items": [_probe_pod(node, image, run) for node in nodes]}
+
+
+def _probe_pod(node: str, image: str, run: str) -> dict[str, Any]:
     return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": {"name": PROBE_LABEL, "namespace": "kube-system", "labels": labels},
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{PROBE_LABEL}-{run}-{node}",
+            "namespace": "kube-system",
+            "labels": {"app": PROBE_LABEL},
+        },
         "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "automountServiceAccountToken": False,
-                    "enableServiceLinks": False,
-                    "terminationGracePeriodSeconds": 0,
-                    "tolerations": [{"operator": "Exists"}],
-                    "containers": [{"name": "pause", "image": image, "imagePullPolicy": "IfNotPresent"}],
-                },
-            },
+            "nodeName": node,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 0,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "pause", "image": image, "imagePullPolicy": "IfNotPresent"}],
         },
     }
 

@@ -11,7 +11,7 @@ version_added: "1.0.0"
 author:
   - multinic.kubernetes contributors (@multinic)
 description:
-  - Starts a DaemonSet of pause containers in kube-system and waits until each node has its pod. The image is the one that
+  - Starts a pause container on each node, in kube-system, and waits until all have an address. The image is the one that
     every node needs anyway, so nothing is pulled.
   - M(multinic.kubernetes.cluster_status) pings from the network of one pod to the others.
   - Runs on a control plane. Where there is no cluster yet it does nothing.
@@ -82,7 +82,7 @@ trouble:
   type: list
   elements: str
   returned: always
-  sample: ["node01: pod multinic-probe-x7x2p is Pending"]
+  sample: ["node01: pod multinic-probe-18d0c2-node01 is Pending"]
 """
 
 import json
@@ -100,7 +100,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl impor
     NoKubectlError,
     find_kubectl,
 )
-from ansible_collections.multinic.kubernetes.plugins.module_utils._verify import PROBE_LABEL, pod_of, probe_daemonset
+from ansible_collections.multinic.kubernetes.plugins.module_utils._verify import PROBE_LABEL, pod_of, probe_pods
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -137,17 +137,20 @@ class Probe:
             return ""
 
     def start(self) -> tuple[list[dict[str, str]], list[str]]:
+        if not self.params["nodes"]:
+            return [], []
         image = self.image()
         if not image:
             return [], [f"no image for probe pods: {self.params['bundle_manifest']} names none, and none was given"]
-        answer = self.ask("apply", "-f", "-", stdin=json.dumps(probe_daemonset(image)))
+        pods = probe_pods(self.params["nodes"], image, format(time.time_ns(), "x"))
+        answer = self.ask("apply", "-f", "-", stdin=json.dumps(pods))
         if not answer.good:
             return [], [f"probe pods could not be started: {answer.complaint}"]
         deadline = time.monotonic() + self.params["wait"]
         while True:
-            pods, trouble = self.look()
+            running, trouble = self.look()
             if not trouble or time.monotonic() > deadline:
-                return pods, trouble
+                return running, trouble
             time.sleep(0.5)
 
     def look(self) -> tuple[list[dict[str, str]], list[str]]:
@@ -176,9 +179,10 @@ class Probe:
         return trouble
 
     def stop(self) -> None:
-        answer = self.ask("delete", "daemonset", PROBE_LABEL, "--ignore-not-found", "--wait=false", "--grace-period=0")
+        label = f"--selector=app={PROBE_LABEL}"
+        answer = self.ask("delete", "pods", label, "--ignore-not-found", "--wait=false", "--grace-period=0")
         if not answer.good:
-            raise ProbeError(f"The DaemonSet {PROBE_LABEL} of kube-system could not be removed: {answer.complaint}")
+            raise ProbeError(f"The pods {PROBE_LABEL}-… of kube-system could not be removed: {answer.complaint}")
 
 
 def main() -> None:

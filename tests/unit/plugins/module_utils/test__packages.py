@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _packages as core
@@ -41,6 +41,9 @@ def test_debian_versions_rise(old: str, new: str) -> None:
     st.from_regex(r"([0-3]:)?[0-9][0-9a-z.+~]{0,5}(-[0-9a-z.+~]{1,4})?", fullmatch=True),
     st.from_regex(r"([0-3]:)?[0-9][0-9a-z.+~]{0,5}(-[0-9a-z.+~]{1,4})?", fullmatch=True),
 )
+@example("0", "0-0")
+@example("1a", "1a0")
+@example("1", "1~")
 def test_versions_compare_as_dpkg_does(one: str, two: str) -> None:
     told = subprocess.run(["dpkg", "--compare-versions", one, "lt", two], check=False, capture_output=True)
     assert core.older(one, two) == (told.returncode == 0)

@@ -250,10 +250,14 @@ def test_dns_addresses_are_read(compressed: bool) -> None:
 
 
 def test_the_probe_runs_everywhere_and_ends_at_once() -> None:
-    spec = verify.probe_daemonset("k8s.gcr.io/pause:3.2")["spec"]["template"]["spec"]
-    assert spec["tolerations"] == [{"operator": "Exists"}]
-    assert spec["terminationGracePeriodSeconds"] == 0
-    assert "hostNetwork" not in spec
+    pods = verify.probe_pods(["master1", "node01"], "k8s.gcr.io/pause:3.2", "5a")["items"]
+    assert [pod["metadata"]["name"] for pod in pods] == ["multinic-probe-5a-master1", "multinic-probe-5a-node01"]
+    assert [pod["spec"]["nodeName"] for pod in pods] == ["master1", "node01"]
+    for pod in pods:
+        spec = pod["spec"]
+        assert spec["tolerations"] == [{"operator": "Exists"}]
+        assert spec["terminationGracePeriodSeconds"] == 0
+        assert "hostNetwork" not in spec
 
 
 # --- comparing ---
