@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
             facts[name] = facts_of(mine) or {}
             result = plain(mine.get(args["probe_result"])) if args["probe_result"] else None
             if failed(result):
-                troubles[name] = trouble_of(result)
+                troubles[name] = trouble_of(result, mine.get("ansible_host"))
             elif result:
                 probes[name] = result.get("network_probe") or {}
         findings = ordered(

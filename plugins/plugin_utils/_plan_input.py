@@ -21,6 +21,7 @@ from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_source
 
 Hostvars = t.Mapping[str, t.Mapping[str, t.Any]]
 PER_HOST = "cluster_network"
+SILENT = "waiting for privilege escalation prompt"
 
 
 class Inventory(t.NamedTuple):
@@ -76,7 +77,7 @@ def read_inventory(
                 control_plane=name in masters,
                 worker=name in workers,
                 facts=facts,
-                trouble="" if facts is not None else trouble_of(result),
+                trouble="" if facts is not None else trouble_of(result, mine.get("ansible_host")),
                 cluster_network=network,
                 in_run=in_run is None or name in in_run,
             )
@@ -90,13 +91,16 @@ def facts_of(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any] | None:
     return plain(facts) if facts else None
 
 
-def trouble_of(result: t.Any) -> str:
-    """Why a host's task brought nothing, from its registered result."""
+def trouble_of(result: t.Any, address: t.Any = None) -> str:
+    """Why a host's task brought nothing, from its registered result and the address Ansible has for it."""
     result = plain(result) if result else {}
     told = " ".join(str(result.get(key) or "").strip() for key in ("msg", "module_stderr")).strip()
     told = told.removeprefix("Task failed: ")
+    if SILENT in told:
+        # Over a connection that is there already, a host that has died shows only like this.
+        told = f"it went silent, or its sudo waits for something ({told.rstrip(':')})"
     if result.get("unreachable"):
-        return f"it cannot be reached: {told}"
+        return f"it cannot be reached{f' at {address}' if address else ''}: {told}"
     if result.get("skipped"):
         return ""
     return told

@@ -90,6 +90,21 @@ def test_failed(result: Any, bad: bool) -> None:
     assert failed(result) is bad
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("Task failed: no route to host", "it cannot be reached at 192.0.2.7: no route to host"),
+        (
+            "Timeout (17s) waiting for privilege escalation prompt:",
+            "it cannot be reached at 192.0.2.7: it went silent, or its sudo waits for something "
+            "(Timeout (17s) waiting for privilege escalation prompt)",
+        ),
+    ],
+)
+def test_a_host_that_cannot_be_reached_is_told_with_its_address(told: str, said: str) -> None:
+    assert trouble_of({"unreachable": True, "msg": told}, "192.0.2.7") == said
+
+
 def test_a_skipped_task_is_no_trouble() -> None:
     assert trouble_of({"skipped": True, "msg": "x"}) == ""
     assert trouble_of(None) == ""
