@@ -114,6 +114,7 @@ lint: venv ## ruff, ansible-lint and yamllint, documentation, changelog
 .PHONY: types
 types: venv ## mypy over all that is Python
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/plugins $(HERE)/roles $(HERE)/molecule $(HERE)/tests/unit $(HERE)/tests/prove_red.py
+	cd tests/bench && MYPYPATH=../unit:$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 	cd tests/e2e && mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 
 .PHONY: sanity
@@ -145,6 +146,10 @@ prove-red: venv ## break a line for each layer, in a copy, and see that the laye
 .PHONY: bench-plan
 bench-plan: venv ## the plan of 5,000 hosts on one core, and how its time grows
 	python tests/bench/plan.py
+
+.PHONY: bench-preflight
+bench-preflight: root venv ## facts, plan and proof of 100 hosts in namespaces of this machine, each with an sshd
+	python tests/bench/preflight.py
 
 ## What keeps it
 
