@@ -25,7 +25,7 @@ HERE := .collections/ansible_collections/multinic/kubernetes
 SANITY := $(MULTINIC_CACHE)/sanity
 MOLECULE_SCENARIOS ?= --all
 E2E ?= -v -x
-LAYERS := lint types sanity unit molecule e2e
+LAYERS := lint types sanity unit netns molecule e2e
 STATIC := lint types sanity unit
 
 # Only the environment and the system: no shims of version managers, no other Python.
@@ -115,6 +115,7 @@ lint: venv ## ruff, ansible-lint and yamllint, documentation, changelog
 types: venv ## mypy over all that is Python
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/plugins $(HERE)/roles $(HERE)/molecule $(HERE)/tests/unit $(HERE)/tests/prove_red.py
 	cd tests/bench && MYPYPATH=../unit:$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
+	cd tests/netns && MYPYPATH=$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 	cd tests/e2e && mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 
 .PHONY: sanity
@@ -127,6 +128,10 @@ sanity: venv ## ansible-test sanity, on a copy of the files under git
 .PHONY: unit
 unit: venv ## pytest over the unit tests
 	pytest -q tests/unit
+
+.PHONY: netns
+netns: root venv ## the proof on real ways: network namespaces as hosts, with firewalls, black holes, wrong routes
+	pytest -q tests/netns
 
 .PHONY: molecule
 molecule: root bundle ## every scenario in molecule/, on lab hosts

@@ -96,6 +96,7 @@ def _link(item: Mapping[str, Any], card: CardFiles) -> dict[str, Any]:
         "mac": item.get("address", "") if item.get("link_type") == "ether" else "",
         "kind": kind,
         "parent": item.get("link") if kind != "veth" else None,
+        "far_end": kind == "veth" and "link_netnsid" in item,
         "master": item.get("master"),
         "speed_mbps": positive(card.speed),
         "duplex": card.duplex.strip() if card.duplex.strip() in {"full", "half"} else None,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -36,7 +37,7 @@ def clusters(draw: st.DrawFn) -> dict[str, str]:
 
 @settings(max_examples=40, deadline=None)
 @given(clusters(), st.randoms(use_true_random=False))
-def test_the_sample_touches_every_host_and_every_pair_of_groups(groups: dict[str, str], random) -> None:
+def test_the_sample_touches_every_host_and_every_pair_of_groups(groups: dict[str, str], random: Random) -> None:
     tries = {name: sample(groups, name) for name in groups}
     tried = Counter(other for some in tries.values() for other in some)
     for name, some in tries.items():
