@@ -162,13 +162,13 @@ class Joining:
         manifest = MANIFESTS / "etcd.yaml"
         if not manifest.exists():
             members = self.patiently("the host was not added to etcd", self.add)
-            say(f"added {self.options.peer_url} to etcd as a learner; the others keep their quorum")
+            say(f"[etcd] added {self.options.peer_url} to etcd as a learner; the others keep their quorum")
             text = joining_manifest(
                 self.written_by_kubeadm(), initial_cluster(members, self.options.name, self.options.peer_url)
             )
             put(manifest, text)
         if self.patiently("the host's etcd did not become a voting member", self.promote):
-            say("the learner has caught up and was promoted to a voting member")
+            say("[etcd] the learner has caught up and was promoted to a voting member")
         while not healthy():
             if time.monotonic() > self.give_up:
                 raise EtcdError("etcd of this host does not become healthy")
@@ -265,7 +265,9 @@ def put(path: Path, text: str) -> None:
 
 
 def say(text: str) -> None:
-    print(f"[etcd] {text}", flush=True)
+    """A line in kubeadm's log, between those of kubeadm."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -280,7 +282,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     try:
         Joining(parser.parse_args(arguments)).run()
     except (EtcdError, OSError, KeyError, ValueError, subprocess.TimeoutExpired) as error:
-        print(f"error: {error}", flush=True)
+        say(f"error: {error}")
         return 1
     return 0
 
