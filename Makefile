@@ -34,7 +34,6 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 export ANSIBLE_HOME := $(MULTINIC_CACHE)/ansible
 export RUFF_CACHE_DIR := $(MULTINIC_CACHE)/ruff
-export PYTEST_ADDOPTS := -o cache_dir=$(MULTINIC_CACHE)/pytest
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHONNOUSERSITE := 1
 export PYTHONUNBUFFERED := 1
@@ -126,7 +125,7 @@ sanity: venv ## ansible-test sanity, on a copy of the files under git
 
 .PHONY: unit
 unit: venv ## pytest over the unit tests
-	pytest -q tests/unit
+	pytest -q -o cache_dir=$(MULTINIC_CACHE)/pytest tests/unit
 
 .PHONY: molecule
 molecule: root bundle ## every scenario in molecule/, on lab hosts
@@ -135,7 +134,7 @@ molecule: root bundle ## every scenario in molecule/, on lab hosts
 
 .PHONY: e2e
 e2e: root bundle ## the whole road on the lab: install, break, reboot, reinstall
-	pytest $(E2E) tests/e2e
+	pytest -o cache_dir=$(MULTINIC_CACHE)/pytest $(E2E) tests/e2e
 
 .PHONY: prove-red
 prove-red: venv ## break a line for each layer, in a copy, and see that the layer fails
