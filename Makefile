@@ -13,6 +13,8 @@ INVENTORY ?= inventories/prod
 APT_PACKAGES := ca-certificates git openssh-client sshpass python3-venv netcat-openbsd util-linux \
   iproute2 iptables kmod procps e2fsprogs mmdebstrap rsync \
   build-essential dpkg-dev xz-utils zstd
+# What only `make page` needs.
+BROWSER_PACKAGES := chromium fonts-dejavu-core
 
 VENV := $(MULTINIC_CACHE)/venv
 STAMP := $(VENV)/.made-from-$(firstword $(shell sha256sum < requirements-dev.txt))
@@ -94,6 +96,7 @@ lint: venv ## ruff, ansible-lint and yamllint, documentation, changelog
 types: venv ## mypy over the plugins and the tests
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/plugins $(HERE)/tests/unit
 	cd tests/e2e && mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
+	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/tests/page
 
 .PHONY: sanity
 sanity: venv ## ansible-test sanity, on a copy of the files under git
@@ -114,6 +117,11 @@ molecule: bundle ## every scenario in molecule/, on lab hosts
 .PHONY: e2e
 e2e: bundle ## the whole road on the lab: install, break, reboot, reinstall
 	pytest $(E2E) tests/e2e
+
+.PHONY: page
+page: venv ## look at the report's HTML page in headless Chromium; screenshots in the cache
+	$(MAKE) -s packages APT_PACKAGES='$(BROWSER_PACKAGES)'
+	pytest -v tests/page
 
 .PHONY: prove-red
 prove-red: venv ## break a line for each layer, in a copy, and see that the layer fails
