@@ -24,7 +24,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import SEVERITIES, Finding, count, headline
-from ansible_collections.multinic.kubernetes.plugins.module_utils._page_drawing import FEW, MOST, drawing, esc
+from ansible_collections.multinic.kubernetes.plugins.module_utils._page_drawing import (
+    FEW,
+    MOST,
+    NAME_CHARS,
+    drawing,
+    esc,
+    middle_cut,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._page_model import (
     COMPONENTS,
     GOOD,
@@ -52,6 +59,7 @@ BLEED = 80  # hosts from which on the matrix may be wider than the text
 WIDE = 16  # hosts up to which a pair has room for words
 TITLED = 128  # hosts up to which every pair has a title; beyond, only those in trouble
 SQUARE = 250  # hosts up to which all pairs are shown
+LONGEST = 64  # characters of a name at the head of a row
 CHIPS, LINES, GROUPS = 12, 8, 24  # hosts and lines of a finding, groups of pairs in trouble, that are told at once
 
 # class, symbol, what it means
@@ -309,7 +317,11 @@ def _hosts(model: Model) -> str:
     if not model.hosts:
         return ""
     reached = model.pairs.reached()
-    rows = "".join(_host(host, _reaches(*reached.get(host.name, (0, 0)))) for host in model.hosts)
+    short, domain = short_names([host.name for host in model.hosts])
+    rows = "".join(
+        _host(host, _row_head(host.name, short[host.name]), _reaches(*reached.get(host.name, (0, 0))))
+        for host in model.hosts
+    )
     heads = (
         "Host",
         "Role",
@@ -323,7 +335,9 @@ def _hosts(model: Model) -> str:
         "Other cards",
     )
     cells = "".join(f'<th scope="col"{" class=num" if name == "MTU" else ""}>{name}</th>' for name in heads)
-    return _table("All hosts", f"<thead><tr>{cells}</tr></thead><tbody>{rows}</tbody>", len(model.hosts))
+    return _without(domain) + _table(
+        "All hosts", f"<thead><tr>{cells}</tr></thead><tbody>{rows}</tbody>", len(model.hosts)
+    )
 
 
 def _table(caption: str, content: str, rows: int) -> str:
@@ -334,16 +348,17 @@ def _table(caption: str, content: str, rows: int) -> str:
     )
 
 
-def _host(host: Host, reaches: str) -> str:
+def _host(host: Host, name: str, reaches: str) -> str:
+    told, _comma, first = host.role.partition(", ")
+    role = esc(told) + (f"<small>{esc(first)}</small>" if first else "")
     card = host.cluster_card
     marks = f'<small class="bad">✕ {_plural(host.errors, "error")}</small>' if host.errors else ""
     marks += f'<small class="warn">▲ {_plural(host.warnings, "warning")}</small>' if host.warnings else ""
-    name = f'<th scope="row">{esc(host.name)}</th>'
     others = "".join(f"<small>{esc(_card_words(other))}</small>" for other in host.cards if not other.cluster)
     others += f"<small>{esc(', '.join(host.minor))}</small>" if host.minor else ""
     if not host.planned or card is None:
         nothing = '<td class="warn" colspan="7">not planned</td>'
-        return f'<tr>{name}<td>{esc(host.role)}{marks}</td>{nothing}<td class="cards">{others}</td></tr>'
+        return f'<tr>{name}<td>{role}{marks}</td>{nothing}<td class="cards">{others}</td></tr>'
     prefix = host.node.get("prefix")
     addresses = "<br>".join(
         f"{esc(address)}/{esc(prefix)}" if n == 0 else esc(address) for n, address in enumerate(host.addresses)
@@ -353,12 +368,34 @@ def _host(host: Host, reaches: str) -> str:
     kind = "".join(f"<small>{esc(text)}</small>" for text in (card.kind, _default(card)) if text)
     fault = f'<small class="bad">✕ {esc(card.fault)}</small>' if card.fault else ""
     return (
-        f'<tr>{name}<td>{esc(host.role)}{marks}</td><td class="mono">{esc(host.node.get("node_name"))}</td>'
+        f'<tr>{name}<td>{role}{marks}</td><td class="mono">{_node_name(host)}</td>'
         f'<td><span class="mono">{esc(card.name)}</span>{kind}{fault}</td><td class="mono">{addresses}</td>'
         f'<td class="num">{esc(card.mtu or "")}</td><td>{esc(card.speed) or "<span class=soft>not told</span>"}</td>'
-        f"<td>{reaches}</td><td>{esc(host.clock) or '<span class=soft>not measured</span>'}</td>"
+        f"<td>{reaches}</td><td>{_clock(host.clock)}</td>"
         f'<td class="cards">{others}</td></tr>'
     )
+
+
+def _row_head(name: str, short: str) -> str:
+    """The head of a host's row: its name without the domain that all hosts share; the whole one when pointed at."""
+    cut = middle_cut(short, LONGEST)
+    title = f' title="{esc(name)}"' if cut != name else ""
+    title += ' class="long"' if len(cut) > NAME_CHARS else ""
+    return f'<th scope="row"{title}>{esc(cut)}</th>'
+
+
+def _without(domain: str) -> str:
+    return f'<p class="lead">Names are told without .{esc(domain)}</p>' if domain else ""
+
+
+def _node_name(host: Host) -> str:
+    name = str(host.node.get("node_name") or "")
+    return '<span class="soft">the same</span>' if name == host.name and len(name) > FEW else esc(name)
+
+
+def _clock(text: str) -> str:
+    told, _sign, doubt = text.partition(" ± ")
+    return esc(told) + (f"<small>± {esc(doubt)}</small>" if doubt else "") or '<span class="soft">not measured</span>'
 
 
 def _card_words(card: Card) -> str:
@@ -453,7 +490,6 @@ def _matrix(pairs: Pairs) -> str:
         f'<li><span class="key {CELLS[state][0]}">{CELLS[state][1]}</span>{CELLS[state][2]}{slow if state == SLOW else ""}</li>'
         for state in used
     )
-    legend += f"<li>names without .{esc(domain)}</li>" if domain else ""
     heads = "".join(
         f'<th scope="col">{esc(short[name])}</th>' if wide else f'<th scope="col"><span>{esc(short[name])}</span></th>'
         for name in names
@@ -464,7 +500,7 @@ def _matrix(pairs: Pairs) -> str:
     )
     tall = "" if wide else " tall bleed" if len(names) > BLEED else " tall"
     return (
-        f'<ul class="legend">{legend}</ul><div class="scroll fit{tall}" role="region" aria-label="All pairs of hosts" tabindex="0">'
+        f'<ul class="legend">{legend}</ul>{_without(domain)}<div class="scroll fit{tall}" role="region" aria-label="All pairs of hosts" tabindex="0">'
         f'<table class="matrix {"wide" if wide else "dense"}"><caption class="hidden">All pairs: rows send, columns receive'
         f"</caption><thead><tr><td>from ↓ to →</td>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
@@ -510,8 +546,9 @@ def _components(model: Model) -> str:
         if any(row.get(key, Seen()).applies for row in model.components.values())
     ]
     heads = "".join(f'<th scope="col">{title}</th>' for _key, title in used)
+    short, domain = short_names(list(model.components))
     rows = "".join(
-        f'<tr><th scope="row">{esc(name)}</th>{"".join(_seen(row.get(key, Seen()), model.looked) for key, _title in used)}</tr>'
+        f"<tr>{_row_head(name, short[name])}{''.join(_seen(row.get(key, Seen()), model.looked) for key, _title in used)}</tr>"
         for name, row in model.components.items()
     )
     lead = (
@@ -524,7 +561,7 @@ def _components(model: Model) -> str:
         f'<thead><tr><th scope="col">Host</th>{heads}</tr></thead><tbody>{rows}</tbody>',
         len(model.components),
     )
-    return f'<p class="lead">{lead}</p>{table}'
+    return f'<p class="lead">{lead}</p>{_without(domain)}{table}'
 
 
 def _seen(item: Seen, looked: bool) -> str:

@@ -102,9 +102,9 @@ header{padding:2rem 0 1.25rem}
 .verdict.error{background:var(--error-bg);color:var(--error)}
 .verdict.warning{background:var(--warning-bg);color:var(--warning)}
 .verdict.ok{background:var(--ok-bg);color:var(--ok)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11.5rem,1fr));gap:1px;margin-top:1rem;background:var(--line);
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11.5rem,1fr));gap:1px;margin-top:1rem;background:var(--surface);
 border:1px solid var(--line);border-radius:14px;overflow:hidden}
-.tiles div{background:var(--surface);padding:.75rem .95rem;min-width:0}
+.tiles div{box-shadow:0 0 0 1px var(--line);padding:.75rem .95rem;min-width:0}
 dt{color:var(--muted);font-size:.8rem;font-weight:500}
 .tiles dd{font-weight:600;line-height:1.4;letter-spacing:-.01em;overflow-wrap:anywhere}
 .tiles dd small{display:block;font-weight:400;font-size:.8rem;letter-spacing:0;color:var(--muted)}
@@ -150,8 +150,10 @@ table{border-collapse:separate;border-spacing:0;font-size:.9rem}
 .data thead th{position:sticky;top:0;z-index:2;background:var(--raised);color:var(--muted);font-size:.8rem;font-weight:600}
 .data tbody th{font-weight:600;position:sticky;left:0;z-index:1;background:var(--surface);font-family:var(--mono);font-size:.82rem;
 max-width:19rem;min-width:6rem;white-space:normal;overflow-wrap:anywhere}
+.data tbody th.long{min-width:15rem}
 .data thead th:first-child{left:0;z-index:3}
 .data tbody tr:hover>*{background:var(--raised)}
+.data small{font-size:.8rem}
 .data td small{display:block;color:var(--muted)}
 .data td small.bad{color:var(--error)}.data td small.warn{color:var(--warning)}
 .data td.cards{white-space:normal;min-width:15rem}
@@ -247,20 +249,23 @@ h1{font-size:1.4rem}
 .verdict{padding:1rem;gap:.8rem;align-items:flex-start}
 .verdict>.icon{width:2rem;height:2rem}
 .tiles{grid-template-columns:1fr 1fr}
+.scroll.bleed{max-width:100%;left:0;transform:none}
 .finding{padding-right:.9rem}
 .finding dl,.reasons{grid-template-columns:1fr;gap:.1rem}
 .finding dd+dt,.reasons dd+dt{margin-top:.45rem}
 ul.found,ul.found li{display:block}
 ul.found li+li{margin-top:.4rem}
 ul.found span{display:block}
-.data tbody th{max-width:9rem}
+.data tbody th,.data tbody th.long{min-width:7rem;max-width:9rem}
 .matrix.wide tbody th{max-width:7.5rem}
 }
 @media print{
 @page{size:A4 landscape;margin:11mm}
 :root{color-scheme:light}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-body{font-size:11px;background:#fff}
+html{font-size:11.5px}
+body{font-size:11.5px;background:#fff}
+.data th,.data td{white-space:normal;padding:.4rem .5rem}
 nav,.skip{display:none}
 .wrap{max-width:none;padding:0}
 .scroll,.drawing{overflow:visible;max-height:none;border-radius:0}
