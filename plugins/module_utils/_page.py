@@ -28,6 +28,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._page_drawing 
     FEW,
     MOST,
     NAME_CHARS,
+    TWO_LINES,
     drawing,
     esc,
     middle_cut,
@@ -47,6 +48,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._page_model im
     Pairs,
     Seen,
     dig,
+    labels_of,
     mapping,
     milliseconds,
     model_of,
@@ -59,6 +61,7 @@ BLEED = 80  # hosts from which on the matrix may be wider than the text
 WIDE = 16  # hosts up to which a pair has room for words
 TITLED = 128  # hosts up to which every pair has a title; beyond, only those in trouble
 SQUARE = 250  # hosts up to which all pairs are shown
+NARROW_LABEL = 16  # characters above which the matrix leaves out what all names share
 LONGEST = 64  # characters of a name at the head of a row
 CHIPS, LINES, GROUPS = 12, 8, 24  # hosts and lines of a finding, groups of pairs in trouble, that are told at once
 
@@ -294,7 +297,8 @@ LEGEND = (
 
 
 def _networks(model: Model) -> str:
-    drawn = drawing(model.hosts, model.plan)
+    ways = {name: row["route"] for name, row in model.components.items()} if model.looked else {}
+    drawn = drawing(model.hosts, model.plan, ways)
     if not drawn:
         return ""
     legend = "".join(
@@ -302,11 +306,12 @@ def _networks(model: Model) -> str:
         for sign, style, shape, text in LEGEND
         if sign in drawn
     )
+    _labels, left = labels_of([host.name for host in model.hosts], TWO_LINES)
     limit = f" Only the first {MOST} hosts are drawn." if len(model.hosts) > MOST else ""
     few = "" if len(model.hosts) <= FEW else " Only what is unusual is told beside a card; point at it for the rest."
     return (
         '<p class="lead">A rail is a network, a box is a host, a plug is a card. Rails run behind the hosts that are not on '
-        f'them.{few}{limit} The table below holds the same in words.</p>{drawn}<ul class="legend">{legend}</ul>'
+        f'them.{few}{limit} The table below holds the same in words.</p>{_without(left)}{drawn}<ul class="legend">{legend}</ul>'
     )
 
 
@@ -335,7 +340,7 @@ def _hosts(model: Model) -> str:
         "Other cards",
     )
     cells = "".join(f'<th scope="col"{" class=num" if name == "MTU" else ""}>{name}</th>' for name in heads)
-    return _without(domain) + _table(
+    return _without(f".{domain}" if domain else "") + _table(
         "All hosts", f"<thead><tr>{cells}</tr></thead><tbody>{rows}</tbody>", len(model.hosts)
     )
 
@@ -384,8 +389,8 @@ def _row_head(name: str, short: str) -> str:
     return f'<th scope="row"{title}>{esc(cut)}</th>'
 
 
-def _without(domain: str) -> str:
-    return f'<p class="lead">Names are told without .{esc(domain)}</p>' if domain else ""
+def _without(left: str) -> str:
+    return f'<p class="lead">Names are told without {esc(left)}</p>' if left else ""
 
 
 def _node_name(host: Host) -> str:
@@ -423,7 +428,7 @@ def _pairs(pairs: Pairs) -> str:
     if not pairs.found:
         return ""
     numbers = pairs.states()
-    short, _domain = short_names(pairs.names)
+    short, _left = labels_of(pairs.names, NAME_CHARS)
     bad = [(ends, pair) for ends, pair in pairs.found.items() if pair.state in (NARROW, TCP, SILENT)]
     answers = [(pair.milliseconds, ends) for ends, pair in pairs.found.items() if pair.milliseconds is not None]
     largest = [pair.largest for pair in pairs.found.values() if pair.largest]
@@ -477,8 +482,9 @@ def _matrix(pairs: Pairs) -> str:
     names = pairs.names
     if len(names) > SQUARE:
         return f'<p class="lead">All pairs of {len(names)} hosts would not be legible; the hosts\' table tells whom each reaches.</p>'
-    short, domain = short_names(names)
     wide = len(names) <= WIDE
+    short, left = labels_of(names, NAME_CHARS if wide else NARROW_LABEL)
+    short = {name: middle_cut(label, NAME_CHARS) for name, label in short.items()}
     numbers = pairs.states()
     used = [
         state
@@ -500,7 +506,7 @@ def _matrix(pairs: Pairs) -> str:
     )
     tall = "" if wide else " tall bleed" if len(names) > BLEED else " tall"
     return (
-        f'<ul class="legend">{legend}</ul>{_without(domain)}<div class="scroll fit{tall}" role="region" aria-label="All pairs of hosts" tabindex="0">'
+        f'<ul class="legend">{legend}</ul>{_without(left)}<div class="scroll fit{tall}" role="region" aria-label="All pairs of hosts" tabindex="0">'
         f'<table class="matrix {"wide" if wide else "dense"}"><caption class="hidden">All pairs: rows send, columns receive'
         f"</caption><thead><tr><td>from ↓ to →</td>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
@@ -561,7 +567,7 @@ def _components(model: Model) -> str:
         f'<thead><tr><th scope="col">Host</th>{heads}</tr></thead><tbody>{rows}</tbody>',
         len(model.components),
     )
-    return f'<p class="lead">{lead}</p>{_without(domain)}{table}'
+    return f'<p class="lead">{lead}</p>{_without(f".{domain}" if domain else "")}{table}'
 
 
 def _seen(item: Seen, looked: bool) -> str:

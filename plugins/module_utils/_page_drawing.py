@@ -21,9 +21,10 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._page_model im
     Card,
     Host,
     Lane,
+    Seen,
     dig,
+    labels_of,
     lanes_of,
-    short_names,
 )
 
 MONO, SANS = 7.3, 6.3  # pixels that a character takes at most, of the fonts that the style names
@@ -32,6 +33,7 @@ MOST = 250  # hosts that are drawn; the table holds them all
 LINE, PAD, STEM = 16, 8, 14
 LANE_LEFT, LANE_RIGHT = 26, 12
 NAME_CHARS, LABEL_CHARS = 22, 44
+TWO_LINES = 2 * NAME_CHARS - 2
 HEAD = 84
 KINDS = {"cluster": "Cluster network", "default": "Default route", "other": "Other network", "vip": "API address (VIP)"}
 
@@ -207,7 +209,9 @@ def _column(lane: Lane, hosts: Mapping[str, Host], compact: bool) -> Column:
     return Column(lane.kind, head, plugs)
 
 
-def _vip_column(plan: Mapping[str, Any], hosts: Mapping[str, Host], compact: bool) -> Optional[Column]:
+def _vip_column(
+    plan: Mapping[str, Any], hosts: Mapping[str, Host], ways: Mapping[str, Seen], compact: bool
+) -> Optional[Column]:
     vip = str(dig(plan, "apiserver", "vip") or "")
     if not vip:
         return None
@@ -221,7 +225,13 @@ def _vip_column(plan: Mapping[str, Any], hosts: Mapping[str, Host], compact: boo
         if serves and not compact:
             lines.append(Line((("v", "◆ its API server is behind it"),)))
         title = f"{name}: reaches {vip} from {host.source}" + (", and its API server is behind it" if serves else "")
-        plugs[name] = [Plug("vip", lines, title, vip)]
+        way = ways.get(name)
+        wrong = way is not None and way.seen is not None and not way.right
+        if way is not None and wrong:
+            told = middle_cut(", ".join([*(way.seen or ()), *filter(None, [way.trouble])]) or "none", LABEL_CHARS)
+            lines.append(Line((("e", f"✕ seen {told}"),)))
+            title = f"{name}: should reach {vip} from {host.source}, seen {told}"
+        plugs[name] = [Plug("vip fault" if wrong else "vip", lines, title, vip)]
     head = [
         Line((("k", KINDS["vip"].upper()),)),
         Line((("b", f"{vip}:{dig(plan, 'apiserver', 'port')}"),)),
@@ -270,8 +280,8 @@ class Row:
         return self.top + self.height
 
 
-def drawing(all_hosts: Sequence[Host], plan: Mapping[str, Any]) -> str:
-    """The drawing, empty where there is nothing to draw."""
+def drawing(all_hosts: Sequence[Host], plan: Mapping[str, Any], ways: Mapping[str, Seen]) -> str:
+    """The drawing, empty where there is nothing to draw. Ways are the VIP's routes that were seen."""
     order: dict[str, int] = {}
     for host in all_hosts:
         if host.cluster_card:
@@ -284,7 +294,7 @@ def drawing(all_hosts: Sequence[Host], plan: Mapping[str, Any]) -> str:
     lanes, rest = lanes_of(hosts)
     compact = len(hosts) > FEW
     columns = [_column(lane, named, compact) for lane in lanes]
-    vip = _vip_column(plan, named, compact)
+    vip = _vip_column(plan, named, ways, compact)
     columns += [vip] if vip else []
     if not columns:
         return ""
@@ -306,7 +316,7 @@ def _rows(
     gap = 6 if compact else 14
     inner = 4 if compact else 10
     top, rows, side = float(gap), [], 0.0
-    short, _domain = short_names([host.name for host in hosts])
+    short, _left = labels_of([host.name for host in hosts], TWO_LINES)
     for host in hosts:
         lines = _host_lines(host, short[host.name], compact, rest.get(host.name, ()))
         stacks = [column.plugs.get(host.name, []) for column in columns]

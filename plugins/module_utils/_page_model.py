@@ -8,6 +8,7 @@ escaped; the page escapes whatever it writes. What hosts sent may have any shape
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -385,6 +386,28 @@ def short_names(names: Sequence[str]) -> tuple[dict[str, str], str]:
     if not shared or any(all(part.isdigit() for part in parts) for parts in labels):
         return {name: name for name in names}, ""
     return {name: ".".join(parts[:-shared]) for name, parts in zip(names, labels)}, ".".join(labels[0][-shared:])
+
+
+def _shared(names: Sequence[str]) -> int:
+    """How many characters all names begin with, up to the last dash or dot among them."""
+    first, last = min(names), max(names)
+    same = next((place for place, (one, other) in enumerate(zip(first, last)) if one != other), len(first))
+    found = re.match(r"(.*[-_.])?", first[:same])
+    return found.end() if found else 0
+
+
+def labels_of(names: Sequence[str], most: int) -> tuple[dict[str, str], str]:
+    """Labels for the names, and what they leave out: the shared domain, and, of long ones, what else all begin or end with."""
+    short, domain = short_names(names)
+    told = f".{domain}" if domain else ""
+    if max(map(len, short.values()), default=0) <= most or len(names) < 2:
+        return short, told
+    begin, end = _shared(list(short.values())), _shared([name[::-1] for name in short.values()])
+    if any(len(name) <= begin + end for name in short.values()):
+        begin, end = begin if begin >= end else 0, end if end > begin else 0
+    one = next(iter(short.values()))
+    left = [one[:begin], f"{one[len(one) - end :]}{told}"]
+    return {key: name[begin : len(name) - end] for key, name in short.items()}, " and ".join(filter(None, left))
 
 
 # --- components -------------------------------------------------------------------------------------------------------

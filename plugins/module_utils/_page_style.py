@@ -81,7 +81,7 @@ _RULES = """
 *{box-sizing:border-box}
 html{scroll-padding-top:4rem;-webkit-text-size-adjust:100%;text-size-adjust:100%}
 body{margin:0;background:var(--bg);color:var(--text);font:15px/1.55 var(--sans);overflow-wrap:break-word}
-.wrap{max-width:78rem;margin:0 auto;padding:0 1.5rem}
+.wrap{max-width:86rem;margin:0 auto;padding:0 1.5rem}
 h1,h2,h3,p,dl,dd,ul,ol,figure{margin:0;padding:0}
 h1{font-size:1.85rem;line-height:1.2;letter-spacing:-.02em;font-weight:650}
 h2{font-size:1.3rem;line-height:1.3;letter-spacing:-.01em;font-weight:650}
@@ -145,7 +145,7 @@ overscroll-behavior-x:contain}
 .tall{max-height:86vh;max-height:86dvh}
 table{border-collapse:separate;border-spacing:0;font-size:.9rem}
 .data{width:100%}
-.data th,.data td{padding:.5rem .7rem;text-align:left;vertical-align:baseline;border-bottom:1px solid var(--line);white-space:nowrap}
+.data th,.data td{padding:.5rem .58rem;text-align:left;vertical-align:baseline;border-bottom:1px solid var(--line);white-space:nowrap}
 .data tbody tr:last-child>*{border-bottom:0}
 .data thead th{position:sticky;top:0;z-index:2;background:var(--raised);color:var(--muted);font-size:.8rem;font-weight:600}
 .data tbody th{font-weight:600;position:sticky;left:0;z-index:1;background:var(--surface);font-family:var(--mono);font-size:.82rem;
@@ -153,11 +153,11 @@ max-width:19rem;min-width:6rem;white-space:normal;overflow-wrap:anywhere}
 .data tbody th.long{min-width:15rem}
 .data thead th:first-child{left:0;z-index:3}
 .data tbody tr:hover>*{background:var(--raised)}
-.data small{font-size:.8rem}
+.data small{font-size:.78rem}
 .data td small{display:block;color:var(--muted)}
 .data td small.bad{color:var(--error)}.data td small.warn{color:var(--warning)}
 .data td.cards{white-space:normal;min-width:15rem}
-.data td.several{white-space:normal;min-width:11rem}
+.data td.several{white-space:normal;min-width:11.5rem}
 td.na,.soft{color:var(--muted)}
 .num{text-align:right!important;font-variant-numeric:tabular-nums}
 .good{color:var(--ok)}.bad{color:var(--error)}.warn{color:var(--warning)}
@@ -166,6 +166,7 @@ td.na,.soft{color:var(--muted)}
 .drawing{display:grid;grid-template-columns:max-content max-content;overflow:auto;background:var(--surface);border:1px solid var(--line);
 border-radius:14px;overscroll-behavior-x:contain}
 .drawing svg{display:block}
+.drawing .heads,.drawing .rails{margin-left:-1px}
 .corner,.heads,.names{position:sticky;background:var(--surface)}
 .corner{top:0;left:0;z-index:3}
 .heads{top:0;z-index:2}
@@ -192,6 +193,7 @@ border-radius:14px;overscroll-behavior-x:contain}
 .plug.cluster:not(.own) .dot{stroke:var(--accent)}
 .plug.own .label{fill:var(--accent-bg);stroke:var(--accent);stroke-width:1.4}
 .plug.own .dot{fill:var(--accent);stroke:var(--surface);stroke-width:2}
+.plug.vip.fault .label{fill:var(--error-bg)}
 .plug.fault .label{stroke:var(--error);stroke-dasharray:4 3}.plug.fault .stem{stroke:var(--error);stroke-dasharray:3 3}
 .legend{display:flex;flex-wrap:wrap;gap:.35rem 1.4rem;list-style:none;margin-top:.7rem;font-size:.84rem;color:var(--muted)}
 .legend li{display:flex;align-items:center;gap:.45rem}

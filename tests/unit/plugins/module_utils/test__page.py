@@ -328,6 +328,9 @@ def test_components_are_compared_with_the_plan() -> None:
     ):
         assert told in words
     assert "The cluster is not what was planned" in found.text()
+    titles = [title.text or "" for svg in svgs(page(reports.doctor())) for title in svg.iter("title")]
+    way = "node01: should reach 10.103.97.2 from 192.168.253.131, seen 192.168.160.246, unicast route"
+    assert way in titles
     assert "INTERNAL-IP" not in Page(page(reports.four())).text("components")
 
 
@@ -352,6 +355,15 @@ def test_networks_that_no_host_shares_have_one_rail() -> None:
 )
 def test_short_names(names: list[str], short: list[str], domain: str) -> None:
     assert model.short_names(names) == (dict(zip(names, short)), domain)
+
+
+def test_labels_keep_what_tells_hosts_apart() -> None:
+    names = [f"storage-and-compute-{number:03d}-rack-01.example.internal" for number in (1, 2, 30)]
+    labels, left = model.labels_of(names, 16)
+    assert list(labels.values()) == ["001", "002", "030"]
+    assert left == "storage-and-compute- and -rack-01.example.internal"
+    assert model.labels_of(["master1", "node-with-a-long-name-01"], 16)[1] == ""
+    assert list(model.labels_of(["a-b-c", "a-b-b-c"], 2)[0].values()) == ["c", "b-c"]
 
 
 @pytest.mark.parametrize(
