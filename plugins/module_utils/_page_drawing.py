@@ -27,7 +27,8 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._page_model im
     lanes_of,
 )
 
-MONO, SANS = 7.3, 6.3  # pixels that a character takes at most, of the fonts that the style names
+MONO, BOLD, SANS = 7.3, 7.0, 6.3  # pixels that a character takes, in the widest of the fonts that the style names
+WIDTHS = {"b": MONO, "m": MONO, "s": SANS}
 FEW = 12  # more hosts than these are drawn compactly
 MOST = 250  # hosts that are drawn; the table holds them all
 LINE, PAD, STEM = 16, 8, 14
@@ -74,7 +75,7 @@ class Line:
 
     @property
     def width(self) -> float:
-        return sum(len(text) * (MONO if style in {"b", "m"} else SANS) for style, text in self.parts)
+        return sum(len(text) * WIDTHS.get(style, BOLD) for style, text in self.parts)
 
     def svg(self, x: float, y: float) -> str:
         spans = "".join(f'<tspan class="{style}">{esc(text)}</tspan>' for style, text in self.parts)

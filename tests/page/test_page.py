@@ -67,7 +67,7 @@ OVERLAPPING = """(() => {
       if (box.right > whole.right + 0.5 || box.left < whole.left - 0.5 || box.bottom > whole.bottom + 0.5)
         found.push(`${text.textContent} leaves the drawing`);
       const label = text.parentElement.querySelector(".label");
-      if (label && box.right > label.getBoundingClientRect().right)
+      if (label && box.right > label.getBoundingClientRect().right - 2)
         found.push(`${text.textContent} leaves its box by ${box.right - label.getBoundingClientRect().right}`);
       for (let next = place + 1; next < texts.length && texts[next][1].top < box.bottom - 3; next++) {
         const other = texts[next][1];
