@@ -5,7 +5,12 @@
 #   PY              the Python that the environment is made with (3.11 for the locked ansible-core 2.19)
 #   INVENTORY       what `make cluster` installs
 #   MOLECULE_SCENARIOS, E2E  only some: MOLECULE_SCENARIOS='-s node', E2E='-x -k vip'
-export MULTINIC_CACHE ?= /var/cache/multinic-kubernetes
+#   LAYERS          the layers of `make test`, `make test-all` and `make prove-red`
+MULTINIC_CACHE ?=
+ifeq ($(strip $(MULTINIC_CACHE)),)
+override MULTINIC_CACHE := /var/cache/multinic-kubernetes
+endif
+export MULTINIC_CACHE
 PY ?= /usr/bin/python3
 INVENTORY ?= inventories/prod
 
@@ -23,12 +28,15 @@ SANITY := $(MULTINIC_CACHE)/sanity
 MOLECULE_SCENARIOS ?= --all
 E2E ?= -v -x
 LAYERS := lint types sanity unit molecule e2e
+STATIC := lint types sanity unit
 
 # Only the environment and the system: no shims of version managers, no other Python.
 export PATH := $(VENV)/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 export ANSIBLE_HOME := $(MULTINIC_CACHE)/ansible
+export RUFF_CACHE_DIR := $(MULTINIC_CACHE)/ruff
+export PYTEST_ADDOPTS := -o cache_dir=$(MULTINIC_CACHE)/pytest
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHONNOUSERSITE := 1
 export PYTHONUNBUFFERED := 1
@@ -49,13 +57,18 @@ help: ## show this list
 
 ## What runs the collection
 
+# What makes labs and bundles asks for it first, before anything is installed.
+.PHONY: root
+root:
+	@test "$$(id -u)" = 0 || { echo 'Root is needed: labs and bundles are made by root. Run make as root.' >&2; exit 1; }
+
 .PHONY: demo
-demo: lab ## a real highly available cluster on this machine, in a lab of four hosts
+demo: root lab ## a real highly available cluster on this machine, in a lab of four hosts
 	@printf '\n$$ ansible-playbook playbooks/cluster.yml -i inventories/lab\n'
 	ansible-playbook playbooks/cluster.yml -i inventories/lab
 
 .PHONY: demo-down
-demo-down: venv ## stop the lab and forget its hosts
+demo-down: root venv ## stop the lab and forget its hosts
 	ansible-playbook playbooks/lab.yml -i inventories/lab -e lab_state=absent
 
 .PHONY: cluster
@@ -63,24 +76,32 @@ cluster: venv ## install the hosts of INVENTORY=inventories/…
 	ansible-playbook playbooks/cluster.yml -i $(INVENTORY)
 
 .PHONY: bundle
-bundle: venv ## build the Kubernetes bundle of the lab, unless it is in the cache
+bundle: root venv ## build the Kubernetes bundle of the lab, unless it is in the cache
 	ansible-playbook playbooks/bundle.yml -i inventories/lab
 
 .PHONY: lab
-lab: bundle ## boot the lab's hosts
+lab: root bundle ## boot the lab's hosts
 	ansible-playbook playbooks/lab.yml -i inventories/lab
 
 ## What tests it
 
 .PHONY: test
-test: venv ## every layer below, in order; the first failure ends it
-	@began=$$SECONDS; for layer in $(LAYERS); do start=$$SECONDS; printf '\n======== %s ========\n' "$$layer"; \
+test: root venv ## every layer: first those without hosts, two at a time, then the others in order; a failure ends it
+	@began=$$SECONDS; printf '%s\n' $(filter $(STATIC),$(LAYERS)) | xargs -r -P 2 -I'{}' $(MAKE) --no-print-directory quiet-'{}'; \
+	for layer in $(filter-out $(STATIC),$(LAYERS)); do start=$$SECONDS; printf '\n======== %s ========\n' "$$layer"; \
 	$(MAKE) --no-print-directory "$$layer" || { printf '======== %s FAILED after %s s ========\n' "$$layer" "$$((SECONDS - start))"; exit 1; }; \
 	printf '======== %s passed in %s s ========\n' "$$layer" "$$((SECONDS - start))"; done; \
 	printf '\n======== all layers passed in %s s ========\n' "$$((SECONDS - began))"
 
+# One layer, whose output comes in one piece at its end.
+quiet-%:
+	@start=$$SECONDS; result=passed; output=$$(mktemp); printf '======== %s begins ========\n' '$*'; \
+	$(MAKE) --no-print-directory '$*' > "$$output" 2>&1 || result=FAILED; \
+	printf '\n======== %s ========\n%s\n======== %s %s after %s s ========\n' '$*' "$$(cat "$$output")" '$*' "$$result" "$$((SECONDS - start))"; \
+	rm -f "$$output"; test "$$result" = passed
+
 .PHONY: test-all
-test-all: venv ## every layer, also after a failure; fails if any did
+test-all: root venv ## every layer in order, also after a failure; fails if any did
 	@failed=; for layer in $(LAYERS); do printf '\n======== %s ========\n' "$$layer"; \
 	$(MAKE) --no-print-directory "$$layer" || failed="$$failed $$layer"; done; \
 	test -z "$$failed" || { printf '\n======== FAILED:%s ========\n' "$$failed"; exit 1; }
@@ -93,8 +114,9 @@ lint: venv ## ruff, ansible-lint and yamllint, documentation, changelog
 	antsibull-changelog lint
 
 .PHONY: types
-types: venv ## mypy over the plugins and the tests
-	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/plugins $(HERE)/tests/unit
+types: venv ## mypy over all that is Python
+	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/plugins $(HERE)/roles $(HERE)/molecule $(HERE)/tests/unit $(HERE)/tests/prove_red.py
+	cd tests/bench && MYPYPATH=../unit:$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 	cd tests/e2e && mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/tests/page
 
@@ -110,12 +132,12 @@ unit: venv ## pytest over the unit tests
 	pytest -q tests/unit
 
 .PHONY: molecule
-molecule: bundle ## every scenario in molecule/, on lab hosts
+molecule: root bundle ## every scenario in molecule/, on lab hosts
 	test -n '$(wildcard $(MOLECULE_GLOB))'
 	molecule test $(MOLECULE_SCENARIOS) --report --no-command-borders
 
 .PHONY: e2e
-e2e: bundle ## the whole road on the lab: install, break, reboot, reinstall
+e2e: root bundle ## the whole road on the lab: install, break, reboot, reinstall
 	pytest $(E2E) tests/e2e
 
 .PHONY: page
@@ -125,7 +147,17 @@ page: venv ## look at the report's HTML page in headless Chromium; screenshots i
 
 .PHONY: prove-red
 prove-red: venv ## break a line for each layer, in a copy, and see that the layer fails
-	python tests/prove_red.py
+	python tests/prove_red.py $(LAYERS)
+
+## What measures it; the last line is one JSON object
+
+.PHONY: bench-plan
+bench-plan: venv ## the plan of 5,000 hosts on one core, and how its time grows
+	python tests/bench/plan.py
+
+.PHONY: bench-preflight
+bench-preflight: root venv ## facts, plan and proof of 100 hosts in namespaces of this machine, each with an sshd
+	python tests/bench/preflight.py
 
 ## What keeps it
 
@@ -153,5 +185,6 @@ requirements: venv ## resolve the locks anew
 
 .PHONY: clean-cache
 clean-cache: ## throw away all that is built: environment, bundle, base images (stop the lab first)
-	test ! -d $(MULTINIC_CACHE)/labs || test -z "$$(ls $(MULTINIC_CACHE)/labs)"
+	@labs="$$(ls $(MULTINIC_CACHE)/labs 2>/dev/null || true)"; test -z "$$labs" || { printf 'Stop the labs first, each with %s:\n%s\n' \
+	"'ansible-playbook playbooks/lab.yml -i inventories/lab -e lab_state=absent -e lab_name=NAME'" "$$labs" >&2; exit 1; }
 	rm -rf --one-file-system $(MULTINIC_CACHE)

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Proves that each test layer can fail: breaks one line in a copy of the repository and expects ``make LAYER`` to fail.
 
-``python tests/prove_red.py [LAYER ...]``, all layers by default; ``make prove-red`` calls it. The copy is made anew for
-each break and thrown away. A layer must be green before its line is broken, which ``make test`` shows.
+``python tests/prove_red.py [LAYER ...]``, all layers by default; ``make prove-red LAYERS='lint unit'`` calls it. The copy
+is a clone of what is committed, made anew for each break and thrown away. A layer must be green before its line is
+broken, which ``make test`` shows.
 """
 
 from __future__ import annotations
@@ -74,9 +75,10 @@ BREAKS = (
         ("make", "molecule", "MOLECULE_SCENARIOS=-s default -s apiserver_balancer"),
         "apiserver_balancer",
     ),
+    # Accepted, v1.18.3 is refused only for the bundle's sake, and the report does not say what the oldest release is.
     Break(
         "e2e",
-        "plugins/module_utils/_settings.py",
+        "plugins/module_utils/_versions.py",
         "OLDEST = (1, 19)",
         "OLDEST = (1, 17)",
         ("make", "e2e", "E2E=-x -k unknown"),
@@ -86,7 +88,7 @@ BREAKS = (
 
 
 def prove(change: Break, folder: Path) -> str:
-    """Break the line in a fresh clone with the work tree's files; returns '' or what is wrong with the proof."""
+    """Break the line in a fresh clone of what is committed; returns '' or what is wrong with the proof."""
     copy = folder / f"{change.layer}-{abs(hash(change)) % 10000}"
     subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(REPOSITORY), str(copy)], check=True)
     broken = copy / change.path
@@ -115,8 +117,12 @@ def prove(change: Break, folder: Path) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("layers", nargs="*", help="only these layers")
+    parser.add_argument("layers", nargs="*", metavar="LAYER", help="only these layers")
     layers = parser.parse_args().layers
+    known = list(dict.fromkeys(change.layer for change in BREAKS))
+    unknown = [layer for layer in layers if layer not in known]
+    if unknown:
+        parser.error(f"no line is broken for {', '.join(unknown)}: the layers are {', '.join(known)}")
     faults = []
     with tempfile.TemporaryDirectory(prefix="multinic-red-") as folder:
         for change in BREAKS:

@@ -9,7 +9,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import Manifest, parse_manifest
-from ansible_collections.multinic.kubernetes.plugins.module_utils._unpack import CURRENT, ROOT, wanted_parts
+from ansible_collections.multinic.kubernetes.plugins.module_utils._unpack import CURRENT, PLACE_OPTIONS, wanted_parts
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_file import BundleError, read_manifest
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_source import LocalBundle, locate
 
@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
     """Asks the host, sends the archive only if it is needed, lets the host check and unpack it."""
 
     TRANSFERS_FILES = True
-    _VALID_ARGS = frozenset(("bundle", "sha256", "root", "roles", "keep"))
+    _VALID_ARGS = frozenset(("bundle", "sha256", "facts_only", *PLACE_OPTIONS))
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
@@ -42,9 +42,8 @@ class ActionModule(ActionBase):
             argument_spec={
                 "bundle": {"type": "str", "required": True},
                 "sha256": {"type": "str", "default": ""},
-                "root": {"type": "path", "default": ROOT},
-                "roles": {"type": "list", "elements": "str", "default": []},
-                "keep": {"type": "int", "default": 1},
+                "facts_only": {"type": "bool", "default": False},
+                **PLACE_OPTIONS,
             }
         )
         try:
@@ -53,9 +52,11 @@ class ActionModule(ActionBase):
             manifest = parse_manifest(read_manifest(bundle.path))
         except BundleError as exc:
             raise AnsibleActionFail(str(exc)) from exc
-        parts = wanted_parts(manifest, args["roles"])
         facts = summary(manifest, bundle.sha256, args["root"])
-        common = {"sha256": bundle.sha256, **{key: args[key] for key in ("root", "roles", "keep")}}
+        if args["facts_only"]:
+            return {"changed": False, "ansible_facts": facts}
+        parts = wanted_parts(manifest, args["roles"])
+        common = {"sha256": bundle.sha256, **{key: args[key] for key in PLACE_OPTIONS}}
         sizes = {"archive_size": bundle.path.stat().st_size, "unpacked_size": sum(part.size for part in parts)}
         asked = self.module({**common, **sizes, "prepare": True, "receiver": self.receiver()}, task_vars)
         if asked.get("failed") or not asked.get("incoming"):

@@ -12,6 +12,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._cni import Calico, CniError, patch_calico, stages
+from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import BIN_DIR
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import plain
 
 try:
@@ -23,7 +24,7 @@ except ImportError:  # a PyYAML without libyaml: slower, the same result
 class ActionModule(ActionBase):
     """Reads the bundle's Calico manifests on the host, sets what the plan says, and applies them."""
 
-    _VALID_ARGS = frozenset(("bundle", "kubeconfig"))
+    _VALID_ARGS = frozenset(("bin_dir", "bundle", "kubeconfig"))
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
@@ -31,6 +32,7 @@ class ActionModule(ActionBase):
             argument_spec={
                 "bundle": {"type": "path", "default": "/var/lib/multinic/bundle/current"},
                 "kubeconfig": {"type": "path", "default": "/etc/kubernetes/admin.conf"},
+                "bin_dir": {"type": "path", "default": BIN_DIR},
             }
         )
         variables = task_vars or {}
@@ -60,6 +62,7 @@ class ActionModule(ActionBase):
                 "stages": stages(patched),
                 "settings": calico.settings(),
                 "kubeconfig": args["kubeconfig"],
+                "bin_dir": args["bin_dir"],
             },
             task_vars=variables,
         )

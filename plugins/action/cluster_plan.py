@@ -8,6 +8,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import headline, ordered
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import plain
 from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import plan_cluster
 from ansible_collections.multinic.kubernetes.plugins.module_utils._settings import merge_settings
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._plan_input import read_bundle, read_inventory
@@ -18,7 +19,7 @@ class ActionModule(ActionBase):
 
     BYPASS_HOST_LOOP = True
     _requires_connection = False
-    _VALID_ARGS = frozenset(("control_plane_group", "node_group", "facts_result"))
+    _VALID_ARGS = frozenset(("control_plane_group", "node_group", "facts_result", "others"))
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
@@ -27,6 +28,7 @@ class ActionModule(ActionBase):
                 "control_plane_group": {"type": "str", "default": "kube_control_plane"},
                 "node_group": {"type": "str", "default": "kube_node"},
                 "facts_result": {"type": "str", "default": ""},
+                "others": {"type": "list", "elements": "dict", "default": []},
             }
         )
         variables = task_vars or {}
@@ -36,6 +38,8 @@ class ActionModule(ActionBase):
             [str(name) for name in groups.get(args["control_plane_group"], ())],
             [str(name) for name in groups.get(args["node_group"], ())],
             args["facts_result"],
+            in_run=plain(variables.get("ansible_play_hosts_all")),
+            others=plain(args["others"]),
         )
         settings, disagreements = merge_settings(inventory.variables)
         result = plan_cluster(

@@ -22,7 +22,9 @@ MEASUREMENTS = 2
 class ActionModule(ActionBase):
     """Measures the host's clock, then runs the module with what the plan says."""
 
-    _VALID_ARGS = frozenset(("interface", "source", "peers", "kernel_modules", "wait"))
+    _VALID_ARGS = frozenset(
+        ("interface", "source", "peers", "kernel_modules", "commands", "cni_plugins", "own_files", "wait")
+    )
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)

@@ -47,11 +47,14 @@ class ActionModule(ActionBase):
             facts[name] = facts_of(mine) or {}
             result = plain(mine.get(args["probe_result"])) if args["probe_result"] else None
             if failed(result):
-                troubles[name] = trouble_of(result)
+                troubles[name] = trouble_of(result, mine.get("ansible_host"))
             elif result:
                 probes[name] = result.get("network_probe") or {}
         findings = ordered(
-            [*(Finding.from_dict(item) for item in plain(args["findings"])), *judge(plan, facts, probes, troubles)]
+            [
+                *(Finding.from_dict(item) for item in plain(args["findings"])),
+                *judge(plan, facts, probes, troubles, only=plain(variables.get("ansible_play_hosts_all"))),
+            ]
         )
         text = report_text(plan, facts, findings)
         if args["path"] and not self._task.check_mode:

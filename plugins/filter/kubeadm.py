@@ -56,12 +56,12 @@ def kubeadm_patches(extra: Any) -> dict[str, str]:
     return {**default_patches(), **{str(name): str(text) for name, text in _need_mapping("patches", extra).items()}}
 
 
-def kubeadm_joiners(plan: Any, hostvars: Any) -> dict[str, list[str]]:
-    """Which hosts of this run still have to join."""
+def kubeadm_joiners(plan: Any, hostvars: Any, hosts: Any = None) -> dict[str, list[str]]:
+    """Which hosts of this run still have to join. Facts of others may be known too."""
     known = _need_mapping("hostvars", hostvars)
     facts = {}
     for name in [*_need_mapping("the cluster plan", plan)["control_plane"], *plan["workers"]]:
-        if name in known:
+        if name in known and (hosts is None or name in hosts):
             found = known[name].get("ansible_facts", {}).get("multinic")
             if found:
                 facts[name] = found

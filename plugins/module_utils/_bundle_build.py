@@ -62,6 +62,10 @@ _LOGGED = 100_000
 _RECORD = "record.json"
 
 
+class DownloadError(BundleError):
+    """A Go module could not be had: nothing is wrong with the recipe, and a bundle may do without the program."""
+
+
 @dataclass(frozen=True)
 class Made:
     """A part that is there."""
@@ -424,7 +428,7 @@ Acquire::Languages "none";
         """Upstream's crictl where the module proxy serves it, else a small one of Kubernetes' own CRI client."""
         try:
             facts = self._build_module("crictl", source, target)
-        except BundleError as exc:
+        except DownloadError as exc:
             reason = str(exc).splitlines()[-1].strip()
             self.tell(f"crictl: not from the Go module proxy ({reason}); building the small one")
         else:
@@ -443,11 +447,14 @@ Acquire::Languages "none";
             "origin": "a small CRI client of multinic.kubernetes with the commands that kubeadm runs,"
             f" on Kubernetes' own CRI client ({facts['origin']})",
             "licence": "GPL-3.0-or-later",
-            "note": f"upstream's crictl could not be built: {reason}",
+            "note": f"upstream's crictl could not be had: {reason}",
         }
 
     def _build_module(self, name: str, source: Source, target: Path) -> Mapping[str, t.Any]:
-        """A program of the Go module proxy, built from a copy: `go install` refuses modules that replace others."""
+        """A program of the Go module proxy, built from a copy: `go install` refuses modules that replace others.
+
+        Downloads are steps of their own, so that one that fails is told apart from all that can be wrong here.
+        """
         what = recipe.MODULES[name]
         version = what.version or f"v{self._wanted_tag(name, source)}"
         place = self.directory / "modules"
@@ -460,29 +467,27 @@ Acquire::Languages "none";
             "GOTOOLCHAIN": "local",
             "CGO_ENABLED": "0",
         }
-        answer = self.run(
-            [recipe.GO, "mod", "download", "-json", f"{what.module}@{version}"],
-            cwd=place,
-            environment=environment,
-            limit=180,
-        )
+        answer = self._download(["mod", "download", "-json", f"{what.module}@{version}"], place, environment, 180)
+        offline = {**environment, "GOPROXY": "off"}
         tree = place / name
         shutil.rmtree(tree, ignore_errors=True)
         shutil.copytree(json.loads(answer)["Dir"], tree)
         self.run(["chmod", "-R", "u+w", tree])
         if what.require:
             required = [f"-require={module}" for module in what.require]
-            self.run([recipe.GO, "mod", "edit", *required], cwd=tree, environment=environment)
+            self.run([recipe.GO, "mod", "edit", *required], cwd=tree, environment=offline)
+        self._download(["list", "-m", "all"], tree, environment, 600)
         if what.without_plugins:
             plugins = tree / "plugin.cfg"
             text = recipe.without_plugins(plugins.read_text(encoding="utf-8"), what.without_plugins)
             plugins.write_text(text, encoding="utf-8")
-            self.run([recipe.GO, "run", "directives_generate.go"], cwd=tree, environment=environment)
+            self.run([recipe.GO, "run", "directives_generate.go"], cwd=tree, environment=offline)
+        self._download(["list", "-deps", what.package], tree, environment, 900)
         flags = f"-s -w -buildid= -X {what.version_variable}={version}"
         self.run(
             [recipe.GO, "build", "-trimpath", "-ldflags", flags, "-o", target, what.package],
             cwd=tree,
-            environment=environment,
+            environment=offline,
         )
         without = f", without the plugins {' '.join(what.without_plugins)}" if what.without_plugins else ""
         return {
@@ -490,6 +495,13 @@ Acquire::Languages "none";
             "origin": f"Go module {what.module}@{version}, built with Go 1.19{without}",
             "licence": what.licence,
         }
+
+    def _download(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], limit: int) -> str:
+        """A command of Go that fetches modules which are not there."""
+        try:
+            return self.run([recipe.GO, *arguments], cwd=cwd, environment=environment, limit=limit)
+        except BundleError as exc:
+            raise DownloadError(exc.problems) from exc
 
     def _wanted_tag(self, name: str, source: Source) -> str:
         return self.references(source)[name].rsplit(":", 1)[-1].lstrip("v")

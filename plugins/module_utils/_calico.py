@@ -68,6 +68,11 @@ def version_in_bundle(manifest: Mapping[str, Any]) -> str:
     return ""
 
 
+def is_image(reference: str) -> bool:
+    """Whether this is one of Calico's own images, under whatever registry."""
+    return any(word in part for part in reference.split("/") for word in ("calico", "tigera"))
+
+
 def check_method(text: str) -> str:
     """The user's own method, if Calico knows it; ValueError tells what is wrong."""
     text = text.strip()

@@ -70,7 +70,11 @@ def bridge_config(cluster: Mapping[str, Any], node: Mapping[str, Any]) -> dict[s
 
 
 def routes_unit() -> str:
-    """Unit of the program that keeps the bridge network."""
+    """Unit of the program that keeps the bridge network.
+
+    It runs by the distribution's own Python, of which it needs the standard library only. The interpreter that Ansible
+    found may be another one, in an environment of the login user's, which may be gone at the next boot.
+    """
     return f"""\
 # Written by multinic.kubernetes
 [Unit]

@@ -17,10 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
-# Whatever becomes of the module: the command's exit code is kept, and the folder with its secrets is deleted.
+# Whatever becomes of the module: the command's exit code is kept, and the folder with its secrets is deleted. The code
+# is on the disk before it has its name, and its name before the lock is given back: it survives a power loss.
 _SUPERVISOR = (
-    '"$@"; rc=$?; rm -rf "$MULTINIC_SECRETS"; echo "$rc" >"$MULTINIC_RC.new"; mv "$MULTINIC_RC.new" "$MULTINIC_RC"; '
-    'exit "$rc"'
+    '"$@"; rc=$?; rm -rf "$MULTINIC_SECRETS"; echo "$rc" >"$MULTINIC_RC.new"; sync "$MULTINIC_RC.new"; '
+    'mv "$MULTINIC_RC.new" "$MULTINIC_RC"; sync "${MULTINIC_RC%/*}"; exit "$rc"'
 )
 
 

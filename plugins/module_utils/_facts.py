@@ -25,10 +25,11 @@ TABLES = {"253": "default", "254": "main", "255": "local"}
 TCP_LISTEN = "0A"
 UDP_UNCONNECTED = "07"
 
+TIMESYNCD = "systemd-timesyncd"
 TIME_DAEMONS = {
     "chrony.service": "chrony",
     "chronyd.service": "chrony",
-    "systemd-timesyncd.service": "systemd-timesyncd",
+    "systemd-timesyncd.service": TIMESYNCD,
     "ntp.service": "ntpd",
     "ntpd.service": "ntpd",
     "ntpsec.service": "ntpsec",
@@ -42,6 +43,14 @@ NETWORK_MANAGERS = {
     "wicked.service": "wicked",
     "connman.service": "connman",
 }
+# Where time sources are named, with those that chrony reads first.
+CHRONY_FILES = (
+    *("/etc/chrony/chrony.conf", "/etc/chrony.conf", "/etc/chrony/conf.d/*.conf", "/etc/chrony.d/*.conf"),
+    *("/etc/chrony/sources.d/*.sources", "/run/chrony-dhcp/*.sources"),
+)
+NTP_FILES = ("/etc/ntp.conf", "/etc/ntpsec/ntp.conf")
+TIMESYNCD_FILES = ("/etc/systemd/timesyncd.conf", "/etc/systemd/timesyncd.conf.d/*.conf")
+NTP_OWN_CLOCKS = "127.127."
 FIREWALLS = {"firewalld.service": "firewalld", "ufw.service": "ufw", "nftables.service": "nftables"}
 
 
@@ -263,6 +272,54 @@ def active_among(units: Iterable[str], table: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(name for unit, name in table.items() if unit in running))
 
 
+def time_sources(files: Mapping[str, str], daemon: str) -> list[str]:
+    """Where the host has its time from, as lines of chrony's configuration; each source once.
+
+    What timesyncd would ask without a configuration stands in its file as a comment, and counts only while it runs.
+    """
+    lines: list[str] = []
+    for path, text in files.items():
+        if "timesyncd" in path:
+            lines += [f"server {name} iburst" for name in _timesyncd_servers(text, daemon == TIMESYNCD)]
+        elif "chrony" in path:
+            lines += [
+                re.sub(r" key \d+\b", "", line)  # the file of keys is not taken along
+                for line in _directives(text)
+                if line.split()[0] in {"server", "pool", "peer", "refclock"}
+            ]
+        else:
+            lines += [
+                f"{words[0]} {words[1]} iburst"
+                for words in map(str.split, _directives(text))
+                if words[0] in {"server", "pool"} and not words[1].startswith(NTP_OWN_CLOCKS)
+            ]
+    first: dict[str, str] = {}
+    for line in lines:
+        first.setdefault(source_name(line), line)
+    return list(first.values())
+
+
+def source_name(line: str) -> str:
+    """What a line of chrony's configuration asks for the time: a server, or a clock by its driver and parameter."""
+    words = line.split()
+    return " ".join(words[1:3]) if words[0] == "refclock" else words[1]
+
+
+def _directives(text: str) -> Iterator[str]:
+    """Lines of at least two words, without comments, with single spaces."""
+    for line in text.splitlines():
+        words = re.split(r"[#!;%]", line, maxsplit=1)[0].split()
+        if len(words) > 1:
+            yield " ".join(words)
+
+
+def _timesyncd_servers(text: str, active: bool) -> list[str]:
+    found = re.findall(r"^(#?)\s*(NTP|FallbackNTP)=(.*)$", text, re.MULTILINE)
+    named = [name for comment, key, value in found if key == "NTP" and not comment for name in value.split()]
+    fallback = [name for _comment, key, value in found if key == "FallbackNTP" for name in value.split()]
+    return named or (fallback if active else [])
+
+
 def firewall(units: Iterable[str], ufw_conf: str) -> dict[str, Any]:
     """Which firewall is in force. ufw's unit is active even where ufw is off, so its own file decides."""
     active = active_among(units, FIREWALLS)
@@ -282,11 +339,20 @@ def cgroup_version(controllers: bool, unified: bool, present: bool) -> str:
 
 def member_node_name(marker: str) -> str:
     """The node name in our own membership marker; a marker without one is still a marker."""
+    return _of_marker(marker, "node_name")
+
+
+def member_version(marker: str) -> str:
+    """The version of Kubernetes that our own membership marker says the host became a member with."""
+    return _of_marker(marker, "kubernetes_version")
+
+
+def _of_marker(marker: str, name: str) -> str:
     try:
         data = json.loads(marker or "{}")
     except ValueError:
         return ""
-    return str(data.get("node_name") or "") if isinstance(data, dict) else ""
+    return str(data.get(name) or "") if isinstance(data, dict) else ""
 
 
 def whole(text: str) -> Optional[int]:

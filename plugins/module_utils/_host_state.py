@@ -32,6 +32,10 @@ ENABLED_STATES = frozenset({"enabled", "alias", "static", "indirect", "generated
 DISABLE_STATES = frozenset({"enabled", "enabled-runtime", "linked", "linked-runtime"})
 MASKED_STATES = frozenset({"masked"})
 RUNNING_STATES = frozenset({"active", "activating", "reloading", "refreshing"})
+FAILED_AND_WAITING = "auto-restart"  # systemd calls it activating, but it waits for its next try
+SWAP_TARGET = "swap.target"
+OURS = "Written by multinic.kubernetes"
+SAVED = ".multinic-saved"
 HIDDEN = "(sensitive, not shown)\n"
 
 
@@ -65,6 +69,11 @@ class FoundUnit:
     active: str = "inactive"
     file_state: str = ""
     need_reload: bool = False
+    sub: str = ""
+
+    @property
+    def runs(self) -> bool:
+        return self.active in RUNNING_STATES and self.sub != FAILED_AND_WAITING
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class Found:
 class Write:
     """One path to be brought into its desired state."""
 
-    action: str  # directory, file, link, remove, attributes
+    action: str  # directory, save, file, link, remove, attributes
     path: str
     content: Optional[bytes] = None
     source: str = ""
@@ -154,13 +163,11 @@ def parse_mode(mode: Any, where: str) -> int:
 
 
 def modules_file(modules: Iterable[str]) -> str:
-    return "# Written by multinic.kubernetes\n" + "".join(f"{name}\n" for name in modules)
+    return f"# {OURS}\n" + "".join(f"{name}\n" for name in modules)
 
 
 def sysctls_file(sysctls: Mapping[str, Any]) -> str:
-    return "# Written by multinic.kubernetes\n" + "".join(
-        f"{key} = {sysctl_value(value)}\n" for key, value in sysctls.items()
-    )
+    return f"# {OURS}\n" + "".join(f"{key} = {sysctl_value(value)}\n" for key, value in sysctls.items())
 
 
 def without_swap(fstab: str) -> str:
@@ -212,6 +219,14 @@ def without_lines(text: str, regexp: str, path: str = "") -> str:
     return "".join(kept)
 
 
+def sysctls_paths(name: str) -> tuple[str, str]:
+    """The file of kernel parameters, and its name of earlier days.
+
+    The last file that names a parameter wins at boot, and Debian links /etc/sysctl.conf as 99-sysctl.conf.
+    """
+    return f"/etc/sysctl.d/99-zz-multinic-{name}.conf", f"/etc/sysctl.d/90-multinic-{name}.conf"
+
+
 def boot_files(params: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The files that repeat kernel modules and sysctls at boot; an empty list or map removes the file."""
     name, files = params["name"], []
@@ -221,8 +236,9 @@ def boot_files(params: Mapping[str, Any]) -> list[dict[str, Any]]:
         wanted = [module_name(module) for module in modules]
         files.append({"path": path, "content": modules_file(wanted), "state": "present" if wanted else "absent"})
     if sysctls is not None:
-        path = f"/etc/sysctl.d/90-multinic-{name}.conf"
+        path, old = sysctls_paths(name)
         files.append({"path": path, "content": sysctls_file(sysctls), "state": "present" if sysctls else "absent"})
+        files.append({"path": old, "state": "absent"})
     return files
 
 
@@ -245,6 +261,11 @@ def other_paths(params: Mapping[str, Any]) -> list[str]:
     """Paths of which kind, attributes and digest are enough."""
     paths = [entry["path"] for key in ("directories", "files", "links") for entry in params.get(key) or []]
     paths += [entry["source"] for entry in params.get("files") or [] if entry.get("source")]
+    paths += [entry["path"] + SAVED for entry in params.get("files") or [] if entry.get("backup")]
+    paths += [target for entry in params.get("links") or [] for target in entry.get("targets") or []]
+    paths += [
+        entry["if_exists"] for key in ("files", "blocks") for entry in params.get(key) or [] if entry.get("if_exists")
+    ]
     return [path for path in dict.fromkeys(paths) if path not in set(text_paths(params))]
 
 
@@ -261,7 +282,14 @@ def needs_digests(found: FoundPath, source: FoundPath) -> bool:
 
 def watched_units(params: Mapping[str, Any], pending: Iterable[str] = ()) -> list[str]:
     names = [unit_name(unit["name"]) for unit in params.get("units") or []]
-    names += [unit_name(unit) for entry in params.get("files") or [] for unit in entry.get("restart") or []]
+    names += [
+        unit_name(unit)
+        for key in ("files", "blocks")
+        for entry in params.get(key) or []
+        for unit in entry.get("restart") or []
+    ]
+    if params.get("swap") is False:
+        names.append(SWAP_TARGET)
     return list(dict.fromkeys([*names, *(unit_name(unit) for unit in pending)]))
 
 
@@ -284,6 +312,8 @@ def check_desired(params: Mapping[str, Any]) -> None:
                 given = [option for option in ("content", "source") if entry.get(option) is not None]
                 if len(given) != 1:
                     problems.append(f"{where}: give exactly one of content and source, found {given or 'none'}")
+            if key == "links" and bool(entry.get("target")) == bool(entry.get("targets")):
+                problems.append(f"{where}: give exactly one of target and targets")
             if entry.get("validate") and "%s" not in entry["validate"]:
                 problems.append(f"{where}: validate must hold %s, where the file's path is put")
     edited = [entry["path"] for key in ("blocks", "absent_lines") for entry in params.get(key) or []]
@@ -317,6 +347,14 @@ class _Planner:
 
     def entries(self, key: str) -> list[dict[str, Any]]:
         return list(self.params.get(key) or [])
+
+    def applying(self, key: str) -> list[dict[str, Any]]:
+        """The entries whose condition holds."""
+        return [
+            entry
+            for entry in self.entries(key)
+            if not entry.get("if_exists") or self.at(entry["if_exists"]).kind != "absent"
+        ]
 
     def at(self, path: str) -> FoundPath:
         return self.found.paths.get(path, ABSENT)
@@ -426,7 +464,7 @@ class _Planner:
         return found.content == str(entry["content"]).encode()
 
     def files(self) -> None:
-        for entry in [*boot_files(self.params), *self.entries("files")]:
+        for entry in [*boot_files(self.params), *self.applying("files")]:
             path, found, restart = entry["path"], self.at(entry["path"]), entry.get("restart") or []
             if found.kind in ("directory", "other"):
                 raise StateError(f"files: {path} is a {found.kind}, not a file. Move it away, then run again.")
@@ -445,6 +483,8 @@ class _Planner:
                 continue
             sensitive = bool(entry.get("sensitive"))
             content = None if entry.get("source") else str(entry["content"]).encode()
+            if entry.get("backup"):
+                self.save(path, found)
             self.write(
                 "file",
                 entry,
@@ -457,6 +497,13 @@ class _Planner:
             after = source if content is None else FoundPath("file", content=content)
             self.show(path, shown_content(found, sensitive), shown_content(after, sensitive, entry.get("source") or ""))
             self.file_changed(path, restart)
+
+    def save(self, path: str, found: FoundPath) -> None:
+        """Keep what somebody else wrote, the first time that it is replaced."""
+        saved = path + SAVED
+        if found.kind == "file" and OURS.encode() not in (found.content or b"") and self.at(saved).kind == "absent":
+            self.plan.writes.append(Write("save", path, target=saved))
+            self.note(f"keep the file found at {path} as {saved}", f"{saved}: absent", f"{saved}: what {path} was")
 
     def source_of(self, entry: Mapping[str, Any]) -> FoundPath:
         if not entry.get("source"):
@@ -473,17 +520,24 @@ class _Planner:
 
     def links(self) -> None:
         for entry in self.entries("links"):
-            path, found = entry["path"], self.at(entry["path"])
-            if found.kind == "link" and found.target == entry["target"]:
+            path, found, target = entry["path"], self.at(entry["path"]), self.target_of(entry)
+            if not target or (found.kind == "link" and found.target == target):
                 continue
             if found.kind != "absent" and entry.get("keep_existing"):
                 continue
             if found.kind == "directory":
                 raise StateError(f"links: {path} is a directory, not a link. Move it away, then run again.")
-            self.plan.writes.append(Write("link", path, target=entry["target"]))
+            self.plan.writes.append(Write("link", path, target=target))
             before = f"link {path} -> {found.target}" if found.kind == "link" else f"{path}: {found.kind}"
-            self.note(f"link {path} to {entry['target']}", before, f"link {path} -> {entry['target']}")
+            self.note(f"link {path} to {target}", before, f"link {path} -> {target}")
             self.file_changed(path)
+
+    def target_of(self, entry: Mapping[str, Any]) -> str:
+        """What the link has to lead to; empty if nothing of it is there. In check mode the first may yet be brought."""
+        if entry.get("target"):
+            return str(entry["target"])
+        there = [target for target in entry["targets"] if self.at(target).kind != "absent"]
+        return str((there or entry["targets"][:1])[0]) if there or self.check_mode else ""
 
     def edits(self) -> None:
         """Blocks, absent lines and fstab: several wishes may meet in one file, which is written once."""
@@ -497,8 +551,10 @@ class _Planner:
                 texts[path] = (found.content or b"").decode("utf-8", "surrogateescape")
             return texts[path]
 
-        for entry in self.entries("blocks"):
+        restarts: dict[str, list[str]] = {}
+        for entry in self.applying("blocks"):
             path, marker = entry["path"], entry.get("marker") or "multinic"
+            restarts.setdefault(path, []).extend(entry.get("restart") or [])
             texts[path] = with_block(text_of(path), entry.get("content") or "", marker, self.params["name"], path)
         for entry in self.entries("absent_lines"):
             texts[entry["path"]] = without_lines(text_of(entry["path"]), entry["regexp"], entry["path"])
@@ -514,13 +570,16 @@ class _Planner:
             )
             self.note(f"{'create' if fresh else 'edit'} {path}")
             self.show(path, shown_content(found, False), shown_content(FoundPath("file", content=content), False))
-            self.file_changed(path)
+            self.file_changed(path, restarts.get(path, ()))
 
     # -- units --
 
     def units(self) -> None:
         actions: dict[str, list[str]] = {"unmask": [], "mask": [], "enable": [], "disable": [], "stop": [], "start": []}
-        wished = {unit_name(entry["name"]): entry for entry in self.entries("units")}
+        wished: dict[str, Mapping[str, Any]] = {unit_name(entry["name"]): entry for entry in self.entries("units")}
+        if self.params.get("swap") is False:
+            # Swap may come from zram-generator or a partition's type too: fstab is not all that is read at boot.
+            wished = {SWAP_TARGET: {"masked": True}, **wished}
         for name, entry in wished.items():
             now = self.found.units.get(name, FoundUnit())
             done = []
@@ -532,7 +591,8 @@ class _Planner:
                 done.append("enable")
             if entry.get("enabled") is False and now.file_state in DISABLE_STATES:
                 done.append("disable")
-            if entry.get("state") == "started" and now.active not in RUNNING_STATES:
+            restarted = now.active in RUNNING_STATES and name in self.restart_because
+            if entry.get("state") == "started" and not now.runs and not restarted:
                 done.append("start")
             if entry.get("state") == "stopped" and now.active in RUNNING_STATES:
                 done.append("stop")

@@ -122,6 +122,21 @@ def join_documents(plan: Mapping[str, Any], node: Mapping[str, Any], settings: M
     return _checked([join], version)
 
 
+def problems_of(plan: Mapping[str, Any], version: str, settings: Mapping[str, Any]) -> list[Problem]:
+    """What the roles would refuse when they build the documents; the settings alone while the plan is not whole."""
+    try:
+        _prepare({**plan, "kubernetes_version": version}, settings)
+        whole = plan and all(name in plan["hosts"] for name in (*plan["control_plane"], *plan["workers"]))
+        if whole:
+            hosts = plan["hosts"]
+            init_documents(plan, hosts[plan["first_control_plane"]], settings)
+            for node in hosts.values():
+                join_documents(plan, node, {"ignore_preflight_errors": settings.get("ignore_preflight_errors", [])})
+    except KubeadmConfigError as error:
+        return error.problems
+    return []
+
+
 def default_patches() -> dict[str, str]:
     """Patches every cluster gets: file name to content.
 
@@ -150,6 +165,24 @@ def with_image_repository(documents: Sequence[Document], repository: str) -> lis
         else dict(document)
         for document in documents
     ]
+
+
+def without_image_check(documents: Sequence[Document]) -> list[Document]:
+    """The documents of a control plane whose images cannot all be had: kubeadm's check of that only warns.
+
+    Workers have no such check.
+    """
+    checked = []
+    for document in documents:
+        document = dict(document)
+        if document["kind"] == "InitConfiguration" or "controlPlane" in document:
+            registration = document["nodeRegistration"]
+            ignored = registration.get("ignorePreflightErrors") or []
+            if not {"all", "imagepull"} & {str(name).lower() for name in ignored}:
+                registration = {**registration, "ignorePreflightErrors": [*ignored, "ImagePull"]}
+            document["nodeRegistration"] = registration
+        checked.append(document)
+    return checked
 
 
 def with_join_secrets(
@@ -263,6 +296,16 @@ def _check_arguments(arguments: Any, setting: str, version: Version) -> list[Pro
                     "leave it out: kubeadm sets it from the host's cluster address",
                 )
             )
+        elif setting == "apiserver_extra_args" and name == "anonymous-auth" and _is_off(value):
+            problems.append(
+                Problem(
+                    path,
+                    "is off, and then /readyz answers nobody who has no credentials (401): the balancer's health checks "
+                    "and kubeadm's would never find a healthy API server",
+                    "leave it out. What anonymous requests may see is the business of RBAC; from Kubernetes 1.32 on an "
+                    "AuthenticationConfiguration can allow them for /livez, /readyz and /healthz only",
+                )
+            )
         if isinstance(value, (list, tuple)):
             if not version.at_least(1, 31):
                 problems.append(Problem(path, "a list", "a flag can be repeated only from Kubernetes 1.31 on"))
@@ -274,6 +317,12 @@ def _check_arguments(arguments: Any, setting: str, version: Version) -> list[Pro
         elif not isinstance(value, (str, int, float)):
             problems.append(Problem(path, f"{value!r} is not a value of a flag", "write a string"))
     return problems
+
+
+def _is_off(value: Any) -> bool:
+    """Whether a flag's value, or the last of its values, is what Go reads as false."""
+    last = value[-1] if isinstance(value, (list, tuple)) and value else value
+    return str(last) in ("0", "f", "F", "false", "FALSE", "False")
 
 
 def _argument_value(value: Any) -> str:

@@ -71,6 +71,7 @@ class Observed:
     etcd_data: bool = False
     server: str = ""
     same_authority: bool = True
+    answered: bool = True
     node_registered: bool = False
     node_marked: bool = False
     apiserver_healthy: bool = False
@@ -112,6 +113,8 @@ def decide(wanted: Wanted, seen: Observed) -> Decision:
         missing = _missing(wanted, seen)
         if not missing:
             return Decision(ADOPT, "the host already is a complete member of this cluster")
+        if _untold(wanted, seen):
+            return Decision(REFUSE, f"the host holds {'; '.join(seen.traces)}, but {_untold(wanted, seen)}")
         return Decision(
             REFUSE,
             f"the host holds {'; '.join(seen.traces)}, which this collection did not write, and is no complete member "
@@ -130,6 +133,14 @@ def _judge_marker(wanted: Wanted, seen: Observed) -> Decision:
                 f"the host is a member of the cluster as {marker.get('role')} '{marker.get('node_name')}', but the "
                 f"plan says {wanted.role} '{wanted.node_name}'. Remove the node first, or put the inventory back",
             )
+    version = str(marker.get("kubernetes_version") or "")
+    if version and version != wanted.kubernetes_version:
+        return Decision(
+            REFUSE,
+            f"the host is a member with {version}, but the plan says {wanted.kubernetes_version}. This would be an "
+            f"upgrade, which this does not do. Use the bundle of {version}; or, if the cluster was upgraded by hand, "
+            "write the new version into /var/lib/multinic/member.json on each of its hosts",
+        )
     if not seen.kubelet_conf:
         return Decision(
             REFUSE,
@@ -142,7 +153,16 @@ def _judge_marker(wanted: Wanted, seen: Observed) -> Decision:
 
 def _judge_attempt(wanted: Wanted, seen: Observed, elsewhere: str) -> Decision:
     if not elsewhere:
-        if seen.exit_code == 0 and seen.kubelet_conf and (seen.attempt or {}).get("node_name") == wanted.node_name:
+        other = _was_another(wanted, seen)
+        joined_etcd = (seen.attempt or {}).get("operation") == "join" and "etcd" in seen.manifests
+        if other and ((seen.exit_code == 0 and seen.kubelet_conf) or joined_etcd):
+            return Decision(
+                REFUSE,
+                f"an interrupted run has made this host {other}, but the plan says {wanted.role} "
+                f"'{wanted.node_name}'. Put the inventory back and run this again, or remove the node from the cluster "
+                "(and from etcd, if it is a control plane) and run 'kubeadm reset -f' on this host",
+            )
+        if seen.exit_code == 0 and seen.kubelet_conf:
             return Decision(ADOPT, "kubeadm of an interrupted run has finished in the meantime")
         missing = _missing(wanted, seen)
         if not missing:
@@ -164,7 +184,28 @@ def _judge_attempt(wanted: Wanted, seen: Observed, elsewhere: str) -> Decision:
                 FINISH,
                 f"an earlier init with the same configuration brought the control plane up; missing: {missing[0]}",
             )
+        if _untold(wanted, seen):
+            return Decision(REFUSE, f"an earlier join was not finished, and {_untold(wanted, seen)}")
     return Decision(RESET, f"an earlier {wanted.operation} was not finished ({'; '.join(seen.traces)})")
+
+
+def _was_another(wanted: Wanted, seen: Observed) -> str:
+    """As what an earlier attempt began to make the host a member, where that was not what is wanted now."""
+    attempt = seen.attempt or {}
+    if all(attempt.get(name) == getattr(wanted, name) for name in ("node_name", "role")):
+        return ""
+    return f"{attempt.get('role')} '{attempt.get('node_name')}'"
+
+
+def _untold(wanted: Wanted, seen: Observed) -> str:
+    """What is said where only the cluster knows whether the host is its member, and it did not answer; else ""."""
+    if wanted.operation != "join" or not seen.kubelet_conf or seen.answered:
+        return ""
+    return (
+        f"{wanted.server} does not tell whether the host's node is registered: it did not answer. Nothing was changed. "
+        "See that the API server answers (kubectl get nodes on a control plane, systemctl status "
+        "multinic-apiserver-balancer here), then run this again"
+    )
 
 
 def _belongs_elsewhere(wanted: Wanted, seen: Observed) -> str:
@@ -228,24 +269,6 @@ _REMEDIES: dict[str, str] = {
     ),
 }
 
-_TRANSIENT = re.compile(
-    r"connection refused|was refused - did you specify|Unable to connect to the server|connection reset|i/o timeout"
-    r"|TLS handshake timeout|context deadline exceeded|unexpected EOF"
-    r"|Client\.Timeout exceeded|etcdserver: (?:request timed out|leader changed|too many learner|unhealthy cluster)"
-    r"|no route to host|etcd cluster is not healthy|timeout waiting for etcd cluster",
-    re.IGNORECASE,
-)
-
-_COMPLAINT = re.compile(
-    r"[Ee]rror|.*error execution phase|The connection to the server|Unable to connect to the server"
-)
-
-
-def is_transient(log: str) -> bool:
-    """True when kubeadm or kubectl gave up because the API server or etcd did not answer in time, which may pass."""
-    return any(_TRANSIENT.search(line) for line in log.splitlines() if _COMPLAINT.match(line))
-
-
 _NOISE = re.compile(
     r"^\s*$|^To see the stack trace|^[WI]\d{4} |^\s*(?:Unfortunately, an error has|Additionally, a control plane comp|"
     r"To troubleshoot, list|Here is one example|Once you have found|If you are on a systemd|"
@@ -279,18 +302,6 @@ def failure_message(headline: str, log: str, journal: Sequence[str]) -> str:
     if heard:
         parts.append("kubelet said:\n  " + "\n  ".join(heard))
     return "\n".join(parts)
-
-
-def kubeconfig_server(text: str) -> str:
-    """The API server a kubeconfig names, or ""."""
-    found = re.search(r"""^\s*"?server"?:\s*"?(https?://[^\s",]+)""", text, re.MULTILINE)
-    return found.group(1) if found else ""
-
-
-def kubeconfig_authority(text: str) -> str:
-    """The certificate authority data of a kubeconfig as it is written there, or ""."""
-    found = re.search(r"""^\s*"?certificate-authority-data"?:\s*"?([A-Za-z0-9+/=]+)""", text, re.MULTILINE)
-    return found.group(1) if found else ""
 
 
 @dataclass(frozen=True)
@@ -344,3 +355,25 @@ class Credentials:
     def key_usable(self, now: float, margin: float) -> bool:
         """True while the uploaded certificates outlive the margin."""
         return bool(self.certificate_key) and self.key_expires > now + margin
+
+
+_FLAGS = re.compile(r"""^(\s*KUBELET_KUBEADM_ARGS=)(["']?)(.*?)\2[ \t]*$""", re.MULTILINE)
+
+
+def with_node_ip(text: str, address: str) -> str:
+    """kubeadm's file of kubelet's flags with this address of the node, and all else as it is."""
+    flag = f"--node-ip={address}"
+    found = _FLAGS.search(text)
+    if found is None:
+        return f'{text}KUBELET_KUBEADM_ARGS="{flag}"\n'
+    having = re.findall(r"(?<!\S)--node-ip=\S*", found.group(3))
+    if having == [flag]:
+        return text
+    kept = [word for word in found.group(3).split() if not word.startswith("--node-ip=")]
+    return text[: found.start()] + f'{found.group(1)}"{" ".join([flag, *kept])}"' + text[found.end() :]
+
+
+def advertised_address(manifest: str) -> str:
+    """The address that an API server tells others, by the manifest of its static pod, or ""."""
+    found = re.search(r"^\s*- [\"']?--advertise-address=([^\s\"']+)", manifest, re.MULTILINE)
+    return found.group(1) if found else ""

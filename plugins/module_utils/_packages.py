@@ -7,9 +7,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
+from types import MappingProxyType
 from typing import Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import Manifest
@@ -44,6 +47,10 @@ class Selection:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+Pair = tuple[tuple[int, ...], int]
+END: Pair = ((0,), 0)  # what stands beyond the end of a version: no text, and a missing number counts as 0
+
+
 def _rank(character: str) -> int:
     """Tilde before the end of the text, the end before letters, letters before all else."""
     if character == "~":
@@ -53,29 +60,32 @@ def _rank(character: str) -> int:
     return ord(character) + 256
 
 
-def _part_key(text: str) -> tuple[tuple[tuple[int, ...], int], ...]:
+def _pairs(text: str) -> list[Pair]:
     """Alternating texts and numbers; every text ends with rank 0, so a longer one compares as policy says."""
-    pairs = re.findall(r"([^0-9]*)([0-9]*)", text)
-    return tuple((tuple(_rank(char) for char in word) + (0,), int(number or 0)) for word, number in pairs)
+    found = re.findall(r"([^0-9]*)([0-9]*)", text)
+    return [(tuple(_rank(char) for char in word) + (0,), int(number or 0)) for word, number in found]
 
 
-def version_key(
-    version: str,
-) -> tuple[int, tuple[tuple[tuple[int, ...], int], ...], tuple[tuple[tuple[int, ...], int], ...]]:
-    """A key that sorts Debian package versions."""
+def _version(version: str) -> tuple[list[Pair], list[Pair], list[Pair]]:
+    """Epoch, upstream version and revision."""
     epoch, colon, rest = version.strip().partition(":")
     if not colon:
         epoch, rest = "0", epoch
     if not epoch.isdigit():
         raise PackagesError(f"{version!r} is no Debian package version: its epoch is no number")
-    upstream, _dash, revision = rest.rpartition("-")
-    if not _dash:
+    upstream, dash, revision = rest.rpartition("-")
+    if not dash:
         upstream, revision = rest, ""
-    return int(epoch), _part_key(upstream), _part_key(revision)
+    return _pairs(epoch), _pairs(upstream), _pairs(revision)
 
 
 def older(version: str, than: str) -> bool:
-    return version_key(version) < version_key(than)
+    """Whether a Debian package version comes before another."""
+    for one, two in zip(_version(version), _version(than)):
+        for mine, other in zip_longest(one, two, fillvalue=END):
+            if mine != other:
+                return mine < other
+    return False
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -90,14 +100,27 @@ def distribution(os_release: str) -> str:
 
 
 def installed_versions(dpkg_query: str) -> dict[str, str]:
-    """Package to version, of those that are unpacked and configured; lines of `Package Version Status-Abbrev`."""
-    versions = {}
+    """Package to version, of those that are unpacked and configured."""
+    return {name: version for name, version, _provides in _installed(dpkg_query)}
+
+
+def provided_names(dpkg_query: str) -> dict[str, str]:
+    """The names that installed packages provide besides their own, each with one that does."""
+    return {
+        words[0]: package
+        for package, _version, provides in _installed(dpkg_query)
+        for item in provides.split(",")
+        if (words := item.split()) and words[0] != package
+    }
+
+
+def _installed(dpkg_query: str) -> Iterator[tuple[str, str, str]]:
+    """The installed ones among lines of `Package Version Status-Abbrev Provides`."""
     for line in dpkg_query.splitlines():
-        name, version, status = (line.split("\t") + ["", ""])[:3]
+        name, version, status, provides = (line.split("\t") + ["", "", ""])[:4]
         # The second letter is the state: i installed, t and W only wait for triggers. The third tells of damage.
         if len(status) >= 2 and status[1] in "itW" and status[2:].strip() == "":
-            versions[name] = version
-    return versions
+            yield name, version, provides
 
 
 def packages_for(manifest: Manifest, wanted_distribution: str, names: Sequence[str] = ()) -> list[Package]:
@@ -113,18 +136,49 @@ def packages_for(manifest: Manifest, wanted_distribution: str, names: Sequence[s
     return [package for package in found if not names or package.name in names]
 
 
-def select(packages: Iterable[Package], installed: Mapping[str, str]) -> Selection:
-    """What is missing or older than the bundle's. Newer ones stay."""
+def select(
+    packages: Iterable[Package],
+    installed: Mapping[str, str],
+    provided: Mapping[str, str] = MappingProxyType({}),
+    damaged: Collection[str] = (),
+) -> Selection:
+    """What is missing, older than the bundle's, or damaged. Newer ones stay, and so does who provides the name."""
     install, changes, before = [], [], {}
     for package in sorted(packages, key=lambda item: item.name):
         found = installed.get(package.name)
-        if found is not None and not older(found, package.version):
+        sentence = f"install {package.name} {package.version}"
+        if found is None:
+            if package.name in provided:
+                continue
+        elif older(found, package.version):
+            sentence = f"upgrade {package.name} from {found} to {package.version}"
+        elif package.name in damaged and found == package.version:
+            sentence += " again: the host went down before it was safely on the disk"
+        else:
             continue
         install.append(package)
         before[package.name] = found or ""
-        sentence = f"install {package.name} {package.version}"
-        changes.append(sentence if found is None else f"upgrade {package.name} from {found} to {package.version}")
+        changes.append(sentence)
     return Selection(tuple(install), tuple(changes), before)
+
+
+# dpkg is told not to wait for the disk after every file. Until all is synced at the end, a marker on the disk tells which
+# packages a power loss would leave "installed" with empty files.
+
+
+def unsynced_marker(boot: str, names: Iterable[str]) -> str:
+    return json.dumps({"boot": boot, "packages": sorted(names)}) + "\n"
+
+
+def not_on_disk(marker: str, boot: str) -> set[str]:
+    """The packages of a marker that an earlier boot has left. Within one boot nothing is lost, even by a killed run."""
+    try:
+        left = json.loads(marker)
+    except ValueError:
+        return set()
+    if not isinstance(left, dict) or left.get("boot") == boot:
+        return set()
+    return {str(name) for name in left.get("packages") or ()}
 
 
 def difference(selection: Selection) -> dict[str, str]:

@@ -13,18 +13,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _select, _versions
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _cni, _kubeadm, _select, _versions
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import KERNEL_MODULES as BALANCER_MODULES
+from ansible_collections.multinic.kubernetes.plugins.module_utils._facts import source_name
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
     HostNetwork,
     IPNetwork,
     Link,
+    as_address,
     group_by,
     plain,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._settings import (
     DNS_LABEL,
     DNS_NAME,
+    RULES,
     Settings,
     read_settings,
 )
@@ -38,6 +42,15 @@ WIDEST_PER_NODE = 16
 SMALLEST_SERVICES = 16
 IPV6_SERVICE_BITS = 20
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x", "armv7l": "arm"}
+# What must be there already on a distribution for which the bundle holds no packages.
+COMMANDS = (
+    *("containerd", "ctr", "runc", "chronyd", "keepalived", "ipvsadm"),
+    *("iptables", "ipset", "conntrack", "ethtool", "socat", "ip", "tc", "mount", "modprobe"),
+)
+# Calico brings its own network plugins; another CNI of the user's own brings all but the one that containerd itself uses.
+CNI_PLUGINS = {"calico": (), "bridge": ("bridge", "host-local", "loopback", "portmap"), "none": ("loopback",)}
+# kube-proxy loads those of the schedulers that it may be told to use.
+IPVS_PROXY_MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh")
 NO_UUID = re.compile(r"|(0{8}|f{8})-.*|03000200-0400-0500-0006-000700080009|not (settable|specified|present)")
 
 
@@ -52,6 +65,7 @@ class Host:
     facts: Optional[Mapping[str, Any]]
     trouble: str = ""
     cluster_network: Any = None
+    in_run: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,7 @@ class NodePlan:
     network: str
     mtu: int
     vip_route: dict[str, str]
+    firewall: str
     reasons: list[str]
 
 
@@ -94,6 +109,7 @@ class ClusterPlan:
     workers: list[str]
     first_control_plane: str
     kernel_modules: list[str]
+    needs: dict[str, list[str]]
     ignore_preflight_errors: list[str]
     cni: dict[str, Any]
     kube_proxy: dict[str, Any]
@@ -159,12 +175,19 @@ def plan_cluster(hosts: Iterable[Host], settings: Mapping[str, Any], bundle: Opt
     nodes = _nodes(inventory, found)
     _check_settings(wishes, len(inventory), found)
     reasons = _choose(nodes, wishes, found)
-    for check in (_check_identity, _check_networks, _check_members, _check_bundle_fits):
+    _check_bundle_has_calico(wishes, bundle, found)
+    for check in (_check_identity, _check_networks, _check_members, _check_bundle_fits, _check_image_names):
         check(nodes, wishes, bundle, found)
+    _check_member_versions(nodes, version, found)
     chosen = [node for node in nodes if node.choices]
     _check_cards(chosen, found)
-    plan = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
-    return Result(plain(asdict(plan)) if plan else {}, ordered(found.items))
+    _check_families(chosen, wishes, found)
+    made = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
+    plan = plain(asdict(made)) if made else {}
+    _check_limit(plan, chosen, found)
+    _check_bridge(plan, found)
+    _check_configuration(plan, version, wishes, found)
+    return Result(plan, ordered(found.items))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -200,9 +223,10 @@ def _nodes(inventory: Sequence[Host], found: Findings) -> list[_Node]:
                 host.name,
                 "ansible_host",
                 host.trouble or "there are no facts of this host",
-                "Nothing can be planned for a host that cannot be looked at.",
-                "Check that the host is up, its address, user, key or password and sudo, that Python 3.9 or newer is "
-                "there, and that the run is not limited to other hosts.",
+                "Nothing can be planned for a host that cannot be looked at."
+                + ("" if host.in_run else " The plan is the whole cluster's, also in a run that is limited to others."),
+                "Check that the host is up, its address, user, key or password and sudo, and that Python 3.9 or newer is "
+                "there" + ("." if host.in_run else "; or take it out of the inventory, if it is gone."),
             )
             continue
         try:
@@ -350,6 +374,7 @@ def _check_bundle(wishes: Settings, bundle: Optional[Bundle], found: Findings) -
 def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> list[str]:
     """Choose card and address of each host; returns the reasons that are the whole cluster's."""
     selectors: dict[str, tuple[_select.Selector, ...]] = {}
+    wrong: dict[str, str] = {}
     for node in nodes:
         value = plain(node.host.cluster_network)
         key = repr(value)
@@ -357,15 +382,16 @@ def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> list[s
             try:
                 selectors[key] = _select.parse_selectors(value)
             except ValueError as problem:
-                selectors[key] = ()
-                found.error(
-                    "",
-                    "cluster_network",
-                    str(problem),
-                    "It says which network is the cluster's.",
-                    "Write a network (192.168.253.0/24), a card's name (ens32), an address to reach (192.168.253.1) or "
-                    "auto, also per host.",
-                )
+                selectors[key], wrong[key] = (), str(problem)
+        if key in wrong:
+            found.error(
+                node.name,
+                "cluster_network",
+                wrong[key],
+                "It says which network is the cluster's.",
+                "Write a network (192.168.253.0/24), a card's name (ens32), an address to reach (192.168.253.1) or "
+                "auto, also per host.",
+            )
     automatic = [
         node for node in nodes if any(item.kind == "auto" for item in selectors[repr(plain(node.host.cluster_network))])
     ]
@@ -556,6 +582,21 @@ def _check_members(nodes: Sequence[_Node], _wishes: Settings, _bundle: Optional[
             )
 
 
+def _check_member_versions(nodes: Sequence[_Node], version: str, found: Findings) -> None:
+    for node in nodes:
+        held = str(node.fact("kubernetes", "version") or "")
+        if version and held and held != version:
+            found.error(
+                node.name,
+                "kubernetes_version",
+                f"it is a member with Kubernetes {held}, but {version} is planned",
+                "This would be an upgrade; cluster.yml does not do it: it would put another kubelet under the running "
+                "pods, and leave the control plane as it is.",
+                f"Give the bundle of {held}. If the cluster was upgraded by hand with kubeadm upgrade, write the new "
+                "version into /var/lib/multinic/member.json on each of its hosts.",
+            )
+
+
 def _check_bundle_fits(nodes: Sequence[_Node], _wishes: Settings, bundle: Optional[Bundle], found: Findings) -> None:
     manifest = (bundle.manifest if bundle else None) or {}
     architecture = str(manifest.get("architecture") or "")
@@ -584,6 +625,87 @@ def _check_bundle_fits(nodes: Sequence[_Node], _wishes: Settings, bundle: Option
             )
 
 
+def _check_bundle_has_calico(wishes: Settings, bundle: Optional[Bundle], found: Findings) -> None:
+    """Calico is applied when all hosts are members already: too late to find that it is not there."""
+    if wishes.cni != "calico" or bundle is None or bundle.manifest is None:
+        return
+    parts = bundle.manifest.get("parts") or ()
+    manifests = [path for part in parts if part.get("kind") == "manifest" and _is_yaml(path := str(part.get("path")))]
+    if not manifests:
+        found.error(
+            "",
+            "cni",
+            f"cni is calico, but the bundle {bundle.path} holds no Calico manifest",
+            "Calico is installed from the bundle, at the end, when all hosts have been changed.",
+            "Use a bundle that holds Calico's manifests and images, or set cni: bridge (hosts of one network), or "
+            "cni: none to bring your own.",
+        )
+    elif not any(_calico.is_image(str(name)) for part in parts for name in part.get("images") or ()):
+        found.error(
+            "",
+            "cni",
+            f"cni is calico, and the bundle {bundle.path} holds manifests ({', '.join(manifests)}), but no image of Calico",
+            "Calico's pods could not start.",
+            "Use a bundle with Calico's images, or set cni: bridge (hosts of one network), or cni: none to bring your own.",
+        )
+
+
+def _is_yaml(path: str) -> bool:
+    return path.endswith((".yaml", ".yml"))
+
+
+def _check_image_names(nodes: Sequence[_Node], wishes: Settings, bundle: Optional[Bundle], found: Findings) -> None:
+    """kubeadm asks for image_repository's names, but the hosts get the images under those that the bundle gives them."""
+    wanted = wishes.image_repository.rstrip("/")
+    manifest = (bundle.manifest if bundle else None) or {}
+    named = str(manifest.get("image_repository") or "").rstrip("/")
+    held = {str(name) for part in manifest.get("parts") or () for name in part.get("images") or ()}
+    required = [name for name in map(str, manifest.get("images_required") or ()) if name in held]
+    renamed = {f"{wanted}/{name.removeprefix(named + '/')}" for name in required if name.startswith(named + "/")}
+    if not wanted or not named or wanted == named or renamed <= held:
+        return
+    told = f"{wanted} is wanted, but the bundle's images are named {named}/…"
+    why = "Images are not renamed: kubeadm and kubelet would not find the bundle's, and pull them from that registry."
+    remedy = f"Leave image_repository empty, or use a bundle whose images are named {wanted}/…"
+    cut_off = [node.name for node in nodes if not _may_reach(node.network, wanted)]
+    for name in cut_off:
+        found.error(name, "image_repository", f"{told}, and the host has no route to that registry", why, remedy + ".")
+    if not cut_off:
+        found.warning("", "image_repository", told, why, remedy + ", unless every host can pull from there.")
+
+
+def _may_reach(network: HostNetwork, registry: str) -> bool:
+    """Whether the host has any route to the registry; of one that is told by name, whether it has a default route."""
+    host = registry.split("/", maxsplit=1)[0]
+    address = as_address(host) or as_address(host.rpartition(":")[0].strip("[]"))
+    if address is None:
+        return any(network.default_devices(family) for family in (4, 6))
+    return network.on_link(address) is not None or network.best_route(address) is not None
+
+
+def _check_families(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> None:
+    """What is planned for IPv6, and not yet carried out."""
+    why = "IPv6, alone or beside IPv4, is not supported yet: neither kubelet nor the pod network is set up for it."
+    for variable, networks in (("pod_cidr", wishes.pod_cidr), ("service_cidr", wishes.service_cidr)):
+        six = [network for network in networks if network.version == 6]
+        if six:
+            found.error("", variable, f"{_joined(six)} is IPv6", why, f"Set {variable} to an IPv4 network alone.")
+    if wishes.apiserver_vip.version == 6:
+        found.error(
+            "", "apiserver_vip", f"{wishes.apiserver_vip} is IPv6", why, "Set apiserver_vip to an IPv4 address."
+        )
+    for node in nodes:
+        six_here = [str(choice.address.ip) for choice in node.choices if choice.address.family == 6]
+        if six_here:
+            found.error(
+                node.name,
+                "cluster_network",
+                f"its cluster address {', '.join(six_here)} is IPv6",
+                why,
+                "Set cluster_network to an IPv4 network alone.",
+            )
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The plan itself
 # ---------------------------------------------------------------------------------------------------------------------
@@ -602,7 +724,7 @@ def _assemble(
     masters = [node for node in nodes if node.host.control_plane]
     if not masters:
         return None
-    first = next((node for node in masters if node.member and node.fact("kubernetes", "admin_conf")), masters[0])
+    first = _first(masters)
     reasons.append(
         f"{first.name} is the first control-plane host, "
         + ("for it is already a member." if first.member else "for it is the first in the inventory.")
@@ -619,6 +741,9 @@ def _assemble(
         reasons.append(
             f"time_servers is empty, so {', '.join(node.name for node in serving)} serve the time on the cluster network."
         )
+    sources = _kept_sources(serving, nodes)
+    for name, lines in sources.items():
+        reasons.append(f"{name} keeps its time sources {', '.join(map(source_name, lines))}, for the others too.")
     return ClusterPlan(
         schema=SCHEMA,
         kubernetes_version=version,
@@ -645,8 +770,9 @@ def _assemble(
         workers=[host.name for host in inventory if not host.control_plane],
         first_control_plane=first.name,
         kernel_modules=_kernel_modules(wishes),
+        needs={"commands": list(COMMANDS), "cni_plugins": list(CNI_PLUGINS.get(wishes.cni, ()))},
         ignore_preflight_errors=list(wishes.kubeadm_ignore_preflight_errors),
-        cni=_cni(nodes, wishes, bundle, reasons, found),
+        cni=_pod_network(nodes, wishes, bundle, reasons, found),
         kube_proxy={"mode": wishes.kube_proxy_mode, "exclude_cidrs": [vip_network]},
         hosts_file=[
             *({"address": plan.address, "names": _names(plan.node_name, name)} for name, plan in hosts.items()),
@@ -656,12 +782,68 @@ def _assemble(
             "servers": list(wishes.time_servers) or [hosts[node.name].address for node in serving],
             "offline": not wishes.time_servers,
             "serving": [node.name for node in serving],
+            "sources": sources,
             "allow": sorted({plan.network for plan in hosts.values()}),
             "tolerance_seconds": wishes.clock_tolerance_seconds,
         },
         reasons=reasons,
         hosts=hosts,
     )
+
+
+def _first(masters: Sequence[_Node]) -> _Node:
+    """The control plane that lets others join: a member, rather of this run, else the inventory's first."""
+    members = [node for node in masters if node.member and node.fact("kubernetes", "admin_conf")]
+    return next((node for node in members if node.host.in_run), next(iter(members), masters[0]))
+
+
+def _check_limit(plan: Mapping[str, Any], nodes: Sequence[_Node], found: Findings) -> None:
+    """The host that creates the cluster must take part in the run. One that is a member lets others join in any case."""
+    first = next((node for node in nodes if plan and node.name == plan["first_control_plane"]), None)
+    if first is None or first.host.in_run or first.member:
+        return
+    limit = ",".join([first.name, *(node.name for node in nodes if node.host.in_run)])
+    for node in nodes:
+        if node.host.in_run and not node.member:
+            found.error(
+                node.name,
+                "ansible_limit",
+                f"there is no cluster yet that it could join, and {first.name}, which creates it, is not part of this run",
+                "Other hosts join the cluster that the first control plane has created.",
+                f"Run with --limit {limit}, or without a limit.",
+            )
+
+
+def _check_bridge(plan: Mapping[str, Any], found: Findings) -> None:
+    """What the role cni would refuse, when most of the hosts are changed already."""
+    if plan and plan["cni"]["name"] == "bridge":
+        for problem in _cni.bridge_problems(plan):
+            found.error(
+                "",
+                "cni",
+                problem,
+                "cni: bridge cannot carry the pods' traffic then.",
+                "Put all hosts on one IPv4 network, or set cni: calico or none.",
+            )
+
+
+def _check_configuration(plan: Mapping[str, Any], version: str, wishes: Settings, found: Findings) -> None:
+    """What kubeadm, kubelet or kube-proxy would not take, or silently drop."""
+    if not version:
+        return
+    settings = {
+        "ignore_preflight_errors": list(wishes.kubeadm_ignore_preflight_errors),
+        **{name: getattr(wishes, name) for name in _kubeadm.DEFAULT_SETTINGS if name in RULES},
+    }
+    for problem in _kubeadm.problems_of(plan, version, settings):
+        variable = problem.path.split(".")[0].split("[")[0]
+        found.error(
+            "",
+            variable if variable in RULES else "",
+            f"{problem.path}: {problem.found}",
+            "Kubernetes would refuse it, or silently go without it.",
+            f"Correct it: {problem.remedy}" if problem.remedy else "Correct it.",
+        )
 
 
 def _node_plan(node: _Node, wishes: Settings, vip_network: str, found: Findings) -> Optional[NodePlan]:
@@ -688,6 +870,7 @@ def _node_plan(node: _Node, wishes: Settings, vip_network: str, found: Findings)
         network=str(choice.network),
         mtu=choice.link.mtu,
         vip_route={"destination": vip_network, "source": str(source)},
+        firewall=_firewall(node),
         reasons=[
             *node.reasons,
             f"The VIP's route has the source {source}, so that requests to the API leave by {choice.link.name}.",
@@ -695,7 +878,7 @@ def _node_plan(node: _Node, wishes: Settings, vip_network: str, found: Findings)
     )
 
 
-def _cni(
+def _pod_network(
     nodes: Sequence[_Node], wishes: Settings, bundle: Optional[Bundle], reasons: list[str], found: Findings
 ) -> dict[str, Any]:
     smallest = min(nodes, key=lambda node: (node.choice.link.mtu, node.name)).choice.link
@@ -726,13 +909,31 @@ def _cni(
 
 
 def _kernel_modules(wishes: Settings) -> list[str]:
-    """What the hosts' kernels must be able to load."""
+    """What the hosts' kernels must be able to load, and what is loaded on them at every boot."""
     modules = ["br_netfilter", "overlay", "nf_conntrack"]
-    if wishes.apiserver_balancer == "ipvs" or wishes.kube_proxy_mode == "ipvs":
-        modules += ["ip_vs", "ip_vs_rr"]
+    if wishes.apiserver_balancer == "ipvs":
+        modules += BALANCER_MODULES
+    if wishes.kube_proxy_mode == "ipvs":
+        modules += IPVS_PROXY_MODULES
     if wishes.cni == "calico":
         modules += {"ipip": ["ipip"], "vxlan": ["vxlan"], "none": []}[wishes.calico_encapsulation]
-    return modules
+    return list(dict.fromkeys(modules))
+
+
+def _kept_sources(serving: Sequence[_Node], nodes: Sequence[_Node]) -> dict[str, list[str]]:
+    """The time sources that those who serve have already, as lines of chrony's configuration, without the cluster's own."""
+    ours = {str(choice.address.ip) for node in nodes for choice in node.choices}
+    ours |= {name for node in nodes for name in (node.name, node.node_name)}
+    kept = {
+        node.name: [line for line in node.fact("clock", "sources") or () if source_name(line) not in ours]
+        for node in serving
+    }
+    return {name: lines for name, lines in kept.items() if lines}
+
+
+def _firewall(node: _Node) -> str:
+    active = str(node.fact("firewall", "active") or "")
+    return "" if active == "none" else active
 
 
 def _sans(wishes: Settings, masters: Sequence[_Node]) -> list[str]:
@@ -749,6 +950,9 @@ def _bundle_facts(bundle: Optional[Bundle]) -> dict[str, Any]:
         "path": bundle.path if bundle else "",
         "sha256": bundle.sha256 if bundle else "",
         "unpacked_mb": -(-size // 2**20),
+        "distributions": sorted(
+            {str(part["distribution"]) for part in manifest.get("parts") or () if part.get("kind") == "package"}
+        ),
     }
 
 

@@ -8,11 +8,11 @@ network_probe measures; judge() compares all hosts' measurements and facts with 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from statistics import median
 from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
@@ -31,8 +31,14 @@ STRICT = 1
 FEW = 8
 DEBIANS_OWN = "127.0.1.1"  # the line that Debian's installer writes for the host's own name
 
+LEAST_SYSTEMD = 244  # the first that restarts a oneshot unit, as that of the VIP's route is
+DOCKER = "dockerd"
+TAKEN_OVER = ("/etc/containerd/config.toml",)
+
 KUBELET = 10250
-CONTROL_PLANE_PORTS = {2379: "etcd", 2380: "etcd", 10257: "kube-controller-manager", 10259: "kube-scheduler"}
+BGP = 179
+ETCD = (2379, 2380)
+CONTROL_PLANE_PORTS = {**dict.fromkeys(ETCD, "etcd"), 10257: "kube-controller-manager", 10259: "kube-scheduler"}
 OURS = frozenset(("kubelet", "etcd", "kube-apiserver", "kube-controller", "kube-scheduler", "kube-proxy"))
 
 
@@ -44,8 +50,14 @@ OURS = frozenset(("kubelet", "etcd", "kube-apiserver", "kube-controller", "kube-
 def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The parameters of the network_probe module for one host of the plan."""
     node = plan["hosts"][name]
+    needs = plan.get("needs") or {}
     peers = [
-        {"name": peer, "address": other["address"], "size": min(int(node["mtu"]), int(other["mtu"]))}
+        {
+            "name": peer,
+            "address": other["address"],
+            "size": min(int(node["mtu"]), int(other["mtu"])),
+            "ports": ports_to_knock(plan, node, other),
+        }
         for peer, other in plan["hosts"].items()
         if peer != name and ip_address(other["address"]).version == ip_address(node["address"]).version
     ]
@@ -54,7 +66,25 @@ def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
         "source": node["address"],
         "peers": peers,
         "kernel_modules": list(plan.get("kernel_modules") or ()),
+        "commands": [*(needs.get("commands") or ()), DOCKER],
+        "cni_plugins": list(needs.get("cni_plugins") or ()),
+        "own_files": list(TAKEN_OVER),
     }
+
+
+def ports_to_knock(plan: Mapping[str, Any], node: Mapping[str, Any], other: Mapping[str, Any]) -> list[int]:
+    """The TCP ports that a host must reach on another one; only where a firewall may be in the way."""
+    if not other.get("firewall"):
+        return []
+    ports = set()
+    if other.get("role") == "control_plane":
+        ports.add(int(plan["apiserver"]["port"]))
+    if node.get("role") == "control_plane":
+        ports.add(KUBELET)
+        ports.update(ETCD if other.get("role") == "control_plane" else ())
+    if (plan.get("cni") or {}).get("name") == "calico":
+        ports.add(BGP)
+    return sorted(ports)
 
 
 def echo_request(family: int, identifier: int, sequence: int, size: int) -> bytes:
@@ -82,6 +112,12 @@ def checksum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
+
+
+def systemd_version(text: str) -> Optional[int]:
+    """The number in `systemctl --version`: "systemd 252 (252.22-1~deb12u1)"."""
+    found = re.match(r"systemd (\d+)", text)
+    return int(found[1]) if found else None
 
 
 def smaller_steps(size: int) -> list[int]:
@@ -133,11 +169,17 @@ def judge(
     facts: Mapping[str, Mapping[str, Any]],
     probes: Mapping[str, Mapping[str, Any]],
     troubles: Mapping[str, str],
+    only: Optional[Sequence[str]] = None,
 ) -> list[Finding]:
-    """Compare what the hosts measured with the plan. Troubles are of hosts that could not measure."""
+    """Compare what the hosts measured with the plan. Troubles are of hosts that could not measure.
+
+    Only these hosts are judged, all if none are told: of those outside a limited run nothing will be changed.
+    """
     found = Findings()
     hosts = [
-        _Seen(name, node, facts.get(name) or {}, probes.get(name) or {}) for name, node in plan.get("hosts", {}).items()
+        _Seen(name, node, facts.get(name) or {}, probes.get(name) or {})
+        for name, node in plan.get("hosts", {}).items()
+        if only is None or name in only
     ]
     for name, trouble in troubles.items():
         found.error(
@@ -152,30 +194,65 @@ def judge(
         _judge_peers(host, found)
         _judge_sources(host, found)
         _judge_modules(host, found)
+        _judge_needs(host, plan, found)
+        _judge_containers(host, found)
+        _judge_firewall(host, hosts, plan, found)
         _judge_ports(host, plan, found)
         _judge_system(host, plan, found)
         _judge_names(host, found)
-        _judge_clock_daemon(host, found)
+        _judge_clock_daemon(host, plan, found)
     return ordered(found.items)
 
 
+@dataclass(frozen=True)
+class _Clock:
+    """A host's clock: its distance from the controller's, and how far that may be wrong."""
+
+    name: str
+    offset: float
+    doubt: float
+
+    @property
+    def earliest(self) -> float:
+        return self.offset - self.doubt
+
+    @property
+    def latest(self) -> float:
+        return self.offset + self.doubt
+
+    def distance(self, other: _Clock) -> float:
+        """How far they are apart for certain; below zero if they may agree."""
+        return max(self.earliest - other.latest, other.earliest - self.latest)
+
+
 def _judge_clocks(hosts: Sequence[_Seen], tolerance: float, found: Findings) -> None:
-    clocks = {host.name: host.probe["clock"] for host in hosts if host.probe.get("clock")}
-    if not clocks:
-        return
-    middle = median(float(clock["offset_seconds"]) for clock in clocks.values())
-    for name, clock in clocks.items():
-        off = float(clock["offset_seconds"]) - middle
-        doubt = float(clock["uncertainty_seconds"])
-        if abs(off) - doubt > tolerance:
-            found.error(
-                name,
-                "clock_tolerance_seconds",
-                f"its clock is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} the hosts' median "
-                f"(measured to ±{doubt * 1000:.0f} ms), {tolerance:g} s are allowed",
-                "Certificates are not yet valid or no more, and etcd's leases go wrong.",
-                "Set the clock (chronyc makestep, or timedatectl set-time), then run again.",
-            )
+    """No two clocks may be further apart than allowed. Those outside the largest group that agrees are told."""
+    clocks = [
+        _Clock(host.name, float(clock["offset_seconds"]), float(clock["uncertainty_seconds"]))
+        for host in hosts
+        if (clock := host.probe.get("clock"))
+    ]
+    agreeing = _agreeing(clocks, tolerance)
+    for clock in clocks:
+        if clock in agreeing:
+            continue
+        other = max(agreeing, key=clock.distance)
+        off = clock.offset - other.offset
+        found.error(
+            clock.name,
+            "clock_tolerance_seconds",
+            f"its clock is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} {other.name}'s "
+            f"(measured to ±{(clock.doubt + other.doubt) * 1000:.0f} ms), {tolerance:g} s are allowed",
+            "Certificates are not yet valid or no more, and etcd's leases go wrong.",
+            "Set the clock that is wrong (chronyc makestep, or timedatectl set-time), then run again.",
+        )
+
+
+def _agreeing(clocks: Sequence[_Clock], tolerance: float) -> list[_Clock]:
+    """The largest group of which no two are certainly further apart; of several, the one that is behind."""
+    starts = sorted(clock.earliest for clock in clocks)
+    groups = ([clock for clock in clocks if clock.earliest <= start <= clock.latest + tolerance] for start in starts)
+    return max(groups, key=len, default=[])
 
 
 def _judge_peers(host: _Seen, found: Findings) -> None:
@@ -269,6 +346,104 @@ def _judge_modules(host: _Seen, found: Findings) -> None:
         )
 
 
+def _judge_needs(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
+    """What must be there already where the bundle has no packages to bring it."""
+    system = f"{host.fact('system', 'os_id') or ''}-{host.fact('system', 'os_version') or ''}".rstrip("-").lower()
+    bundle = plan.get("bundle") or {}
+    if not bundle.get("path") or system in (bundle.get("distributions") or ()):
+        return
+    missing = {
+        what: sorted(name for name, there in (host.probe.get(key) or {}).items() if not there and name != DOCKER)
+        for key, what in (("commands", "the commands"), ("cni_plugins", "the network plugins"))
+    }
+    told = " and ".join(f"{what} {', '.join(names)}" for what, names in missing.items() if names)
+    if told:
+        found.error(
+            host.name,
+            "bundle",
+            f"it lacks {told}",
+            f"The bundle has no packages for {system or 'its distribution'}, so nothing brings them.",
+            "Install them with the host's own package manager (containernetworking-plugins holds the network plugins), "
+            f"or build the bundle for {system or 'it'}.",
+        )
+
+
+def _judge_containers(host: _Seen, found: Findings) -> None:
+    """Who else uses containerd here."""
+    if host.fact("kubernetes", "member"):
+        return
+    foreign = host.probe.get("foreign_files") or ()
+    if foreign:
+        found.warning(
+            host.name,
+            "container_runtime_extra_config",
+            f"{', '.join(foreign)} was written by somebody else and will be replaced",
+            "kubelet needs a containerd with the CRI, systemd's cgroups and the bundle's pause image.",
+            "Put lines that you need into container_runtime_extra_config. The file is kept beside it, with .multinic-saved "
+            "added to its name.",
+        )
+    if (host.probe.get("commands") or {}).get(DOCKER):
+        found.warning(
+            host.name,
+            "",
+            "Docker is installed",
+            "It runs its containers by the same containerd, which is configured anew and restarted; and its rules drop "
+            "what the host forwards.",
+            "Better give Kubernetes a host of its own. Docker's own packages of containerd and runc are used as they are.",
+        )
+
+
+def _judge_firewall(host: _Seen, hosts: Sequence[_Seen], plan: Mapping[str, Any], found: Findings) -> None:
+    wall = str(host.node.get("firewall") or "")
+    if not wall:
+        return
+    blocked: dict[int, list[str]] = {}
+    for other in hosts:
+        for peer in other.probe.get("peers") or ():
+            for port in (peer.get("blocked") or ()) if peer["name"] == host.name else ():
+                blocked.setdefault(int(port), []).append(other.name)
+    network, pods = str(host.node["network"]), str(plan.get("pod_cidr") or "")
+    remedy = _opening(wall, [network, *filter(None, pods.split(","))])
+    if blocked:
+        ports = ", ".join(map(str, sorted(blocked)))
+        names = list(dict.fromkeys(name for some in blocked.values() for name in some))
+        found.error(
+            host.name,
+            "",
+            f"{wall} is active and lets no TCP to {host.node['address']} port {ports} from {', '.join(names[:FEW])}",
+            "The hosts of a cluster must reach these ports of each other.",
+            remedy,
+        )
+    elif wall != "nftables" and not host.fact("kubernetes", "member"):
+        found.warning(
+            host.name,
+            "",
+            f"{wall} is active",
+            f"Besides the TCP ports that were tried, {_beyond_tcp(plan)} must pass between the hosts, and what they forward "
+            "from and to pods.",
+            remedy,
+        )
+
+
+def _beyond_tcp(plan: Mapping[str, Any]) -> str:
+    cni = plan.get("cni") or {}
+    wrapped = {"ipip": "IP protocol 4 (ipip)", "vxlan": "UDP 4789 (VXLAN)"}.get(str(cni.get("encapsulation")), "")
+    return " and ".join(filter(None, [wrapped, "UDP 123 (time)"]))
+
+
+def _opening(wall: str, networks: Sequence[str]) -> str:
+    """How to let the networks in, in the firewall's own words."""
+    if wall == "ufw":
+        allow = "; ".join(f"ufw allow from {network}" for network in networks)
+        return f"Let the cluster's networks in and through: {allow}; ufw default allow routed."
+    if wall == "firewalld":
+        sources = " ".join(f"--add-source={network}" for network in networks)
+        return (
+            f"Trust the cluster's networks: firewall-cmd --permanent --zone=trusted {sources}; firewall-cmd --reload."
+        )
+    return f"Accept in its rules, for input and forward, what comes from {' and '.join(networks)}."
+
+
 def needed_ports(plan: Mapping[str, Any], node: Mapping[str, Any]) -> dict[int, str]:
     """TCP ports that must be free, with who needs them."""
     ports = {KUBELET: "kubelet"}
@@ -313,6 +488,15 @@ def _judge_system(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None
             f"{cpus} CPU and {memory} MiB of memory",
             f"kubeadm wants {LEAST_CPUS} CPUs and {LEAST_MIB} MiB on a control-plane host, and refuses less.",
             "Give the host more, or, for a trial, list NumCPU and Mem in kubeadm_ignore_preflight_errors.",
+        )
+    systemd = host.probe.get("systemd")
+    if systemd is not None and systemd < LEAST_SYSTEMD:
+        found.error(
+            host.name,
+            "",
+            f"its systemd is version {systemd}",
+            "The unit that sets the VIP's route is tried again until the address is there, which older ones cannot.",
+            f"Use a distribution with systemd {LEAST_SYSTEMD} or newer.",
         )
     if host.fact("system", "cgroup") == "none":
         found.error(
@@ -388,7 +572,21 @@ def _loopback_names(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str,
                 yield str(entry["address"]), str(alias)
 
 
-def _judge_clock_daemon(host: _Seen, found: Findings) -> None:
+def _judge_clock_daemon(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
+    time, daemon = plan.get("time") or {}, host.fact("clock", "daemon")
+    if (
+        daemon not in (None, "", "chrony")
+        and host.fact("clock", "synchronised")
+        and host.name in (time.get("serving") or ())
+        and host.name not in (time.get("sources") or {})
+    ):
+        found.warning(
+            host.name,
+            "time_servers",
+            f"its clock is kept by {daemon}, which chrony replaces, and no source of it could be read",
+            "It serves the time to the other hosts, and would have none to follow any more.",
+            "Set time_servers to the servers that it asks now.",
+        )
     if host.facts and not host.fact("clock", "daemon") and not host.fact("kubernetes", "member"):
         found.info(
             host.name,

@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import Manifest, Part
 
@@ -23,6 +24,13 @@ ARCHIVE = "bundle.tar.gz"
 INCOMING_SECONDS = 600
 # Room that has to stay on the file system beyond what is written.
 RESERVE = 256 * 1024 * 1024
+
+# What bundle_deploy and bundle_unpack both ask for; documented in the fragment _bundle.
+PLACE_OPTIONS: dict[str, Any] = {
+    "root": {"type": "path", "default": ROOT},
+    "roles": {"type": "list", "elements": "str", "choices": ["control_plane", "worker"], "default": []},
+    "keep": {"type": "int", "default": 1},
+}
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -101,6 +109,20 @@ def space_problem(host_folder: str, free: int, needed: int) -> str:
         f"{RESERVE // mib} MiB stay free), found {free // mib} MiB. Free some space there, or let it lie elsewhere "
         "with bundle_root."
     )
+
+
+def passage_problem(folders: Iterable[tuple[str, int, int, int]], uid: int, gids: Collection[int], root: str) -> str:
+    """Why an account can't pass through these folders, each with owner, group and mode; empty if it can."""
+    if uid == 0:
+        return ""
+    for path, owner, group, mode in folders:
+        bit = 0o100 if uid == owner else 0o010 if group in gids else 0o001
+        if not mode & bit:
+            return (
+                f"the archive is sent to {root} by the user with the number {uid}, who may not pass through {path} "
+                f"(mode {mode & 0o7777:04o}). Choose another bundle_root, such as {ROOT}, or let others pass (chmod o+x)."
+            )
+    return ""
 
 
 def difference(before: Situation, sha256: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, render
+from ansible_collections.multinic.kubernetes.plugins.module_utils._versions import VersionError, parse
 
 PROBE_LABEL = "multinic-probe"
 PROBE_PEERS = 16  # pods that each pod pings at most: all pairs of up to 17 nodes, a ring of neighbours beyond
@@ -72,11 +73,6 @@ def flags_of(text: str) -> dict[str, str]:
     return dict(re.findall(r"^\s*(?:- )?[\"']?--([a-z0-9-]+)=([^\s\"']*)", text, re.MULTILINE))
 
 
-def server_of_kubeconfig(text: str) -> str:
-    found = re.search(r"^\s*server:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
-    return found.group(1) if found else ""
-
-
 def node_of(item: Mapping[str, Any]) -> dict[str, Any]:
     """What matters of a node of the API."""
     status, metadata, spec = item.get("status") or {}, item["metadata"], item.get("spec") or {}
@@ -130,6 +126,17 @@ def is_dns(pod: Mapping[str, Any]) -> bool:
     return bool(pod["labels"].get("k8s-app") == "kube-dns")
 
 
+def settled(cluster: Mapping[str, Any], expected_nodes: Iterable[str]) -> bool:
+    """Whether there is nothing left to wait for: the expected nodes are Ready, and CoreDNS if it can become so."""
+    expected = set(expected_nodes)
+    ready = {node["name"] for node in cluster["nodes"] if node["ready"]}
+    if cluster["error"] or not ready.issuperset(expected):
+        return False
+    dns = [pod for pod in cluster["pods"] if is_dns(pod)]
+    cannot = not dns or not expected or bool((cluster.get("dns") or {}).get("missing"))
+    return cannot or any(pod["ready"] for pod in dns)
+
+
 def peers_of(me: str, pods: Sequence[Mapping[str, Any]], most: int = PROBE_PEERS) -> list[dict[str, Any]]:
     """The pods of other nodes that the pod of this node pings: all, or the next ones in a ring of the nodes' names."""
     ring = sorted((dict(pod) for pod in pods), key=lambda pod: str(pod["node"]))
@@ -138,25 +145,32 @@ def peers_of(me: str, pods: Sequence[Mapping[str, Any]], most: int = PROBE_PEERS
     return (after + before)[:most]
 
 
-def probe_daemonset(image: str) -> dict[str, Any]:
-    """One pause container on each node, whatever its taints; gone as soon as it is told to."""
-    labels = {"app": PROBE_LABEL}
+def probe_pods(nodes: Iterable[str], image: str, run: str) -> dict[str, Any]:
+    """One pause container on each node, gone as soon as it is told to.
+
+    The nodes are named, so that neither scheduler nor controller manager has to be at work: these are still electing
+    their leaders when the last control planes have just joined. ``run`` sets the pods of one run apart from those that
+    an earlier one left.
+    """
+    return {"apiVersion": "v1", "kind": "List", "items": [_probe_pod(node, image, run) for node in nodes]}
+
+
+def _probe_pod(node: str, image: str, run: str) -> dict[str, Any]:
     return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": {"name": PROBE_LABEL, "namespace": "kube-system", "labels": labels},
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{PROBE_LABEL}-{run}-{node}",
+            "namespace": "kube-system",
+            "labels": {"app": PROBE_LABEL},
+        },
         "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "automountServiceAccountToken": False,
-                    "enableServiceLinks": False,
-                    "terminationGracePeriodSeconds": 0,
-                    "tolerations": [{"operator": "Exists"}],
-                    "containers": [{"name": "pause", "image": image, "imagePullPolicy": "IfNotPresent"}],
-                },
-            },
+            "nodeName": node,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 0,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "pause", "image": image, "imagePullPolicy": "IfNotPresent"}],
         },
     }
 
@@ -224,6 +238,7 @@ class _Comparison:
         self.untested: list[str] = []
         self.nodes = {node["name"]: node for node in cluster.get("nodes") or ()}
         self.pods = list(cluster.get("pods") or ())
+        self.dns_missing = str((cluster.get("dns") or {}).get("missing") or "")
         self.cluster_error = str(cluster.get("error") or "")
         self.first = str(plan["first_control_plane"])
         self.vip = str(plan["apiserver"]["vip"])
@@ -261,6 +276,9 @@ class _Comparison:
         ready = 0
         for name, planned in self.plan["hosts"].items():
             node = self.nodes.get(planned["node_name"])
+            if node is None and not self.in_run(name):
+                self.untested.append(f"{name}: not part of this run, and no node of the cluster yet")
+                continue
             if node is None:
                 self.found.error(
                     name,
@@ -270,6 +288,8 @@ class _Comparison:
                     "Run cluster.yml again; it goes on where it stopped. kubelet's reasons: journalctl -u kubelet.",
                 )
                 continue
+            self.compare_version(name, node)
+            self.compare_roles(name, planned, node)
             right = node["internal_ips"][:1] == [planned["address"]]
             if not right:
                 self.found.error(
@@ -277,13 +297,46 @@ class _Comparison:
                     "cluster_network",
                     f"INTERNAL-IP {', '.join(node['internal_ips']) or 'none'}, planned {planned['address']}",
                     "kubelet registered another address than the plan's, and everything that asks the API follows it.",
-                    "See --node-ip in /proc/$(pgrep -x kubelet)/cmdline, then run cluster.yml again.",
+                    "See --node-ip in /proc/$(pgrep -x kubelet)/cmdline; cluster.yml puts a wrong one right.",
                 )
             if not node["ready"]:
                 self.not_ready(name, node)
             ready += bool(node["ready"] and right)
         if ready == len(self.plan["hosts"]):
             self.tested.append(f"all {ready} nodes are Ready, with their planned INTERNAL-IPs")
+
+    def in_run(self, name: str) -> bool:
+        """Whether the host was looked at. One that was not, as in a limited run, is not the run's to judge."""
+        return not self.hosts or name in self.hosts
+
+    def compare_version(self, name: str, node: Mapping[str, Any]) -> None:
+        if not same_version(node["version"], str(self.plan["kubernetes_version"])):
+            self.found.error(
+                name,
+                "kubernetes_version",
+                f"kubelet is {node['version'] or 'of no known version'}, planned {self.plan['kubernetes_version']}",
+                "A cluster of mixed versions is the middle of an upgrade, and cluster.yml does none.",
+                "Install the version of the rest of the cluster on this host, or finish the upgrade by hand with "
+                "kubeadm upgrade.",
+            )
+
+    def compare_roles(self, name: str, planned: Mapping[str, Any], node: Mapping[str, Any]) -> None:
+        having = bool({"control-plane", "master"} & set(node["roles"]))
+        wanted = planned["role"] == "control_plane"
+        if having != wanted:
+            is_, should = ("a control plane", "a worker") if having else ("no control plane", "a control plane")
+            self.found.error(
+                name,
+                "kube_control_plane",
+                f"node {node['name']} is {is_} by its labels ({', '.join(node['roles']) or 'none'}), planned {should}",
+                "What runs on a node follows these labels, and upgrades read them."
+                if wanted
+                else "A host does not change its role by moving to another group.",
+                "kubeadm join phase control-plane-join mark-control-plane writes the labels; if the host never "
+                "became a control plane, remove the node and run cluster.yml again."
+                if wanted
+                else "Put the host back into kube_control_plane, or remove the node and run cluster.yml again.",
+            )
 
     def not_ready(self, name: str, node: Mapping[str, Any]) -> None:
         if self.plan["cni"]["name"] == "none" and "network" in node["reason"].lower():
@@ -295,7 +348,8 @@ class _Comparison:
                 f"Install one; its pod CIDR has to be {self.plan['pod_cidr']}.",
             )
             return
-        self.found.error(
+        tell = self.found.error if self.in_run(name) else self.found.warning
+        tell(
             name,
             "",
             f"not Ready: {node['reason']}",
@@ -332,7 +386,8 @@ class _Comparison:
                 "cluster_network",
                 f"kubelet runs with --node-ip={kubelet.get('node_ip') or '(not set)'}, planned {planned['address']}",
                 "Without the planned address kubelet takes one by host name or default route.",
-                "Run cluster.yml again; it writes the flag and restarts kubelet.",
+                "Run cluster.yml again: it puts the flag in /var/lib/kubelet/kubeadm-flags.env right and restarts "
+                "kubelet. If it stays, KUBELET_EXTRA_ARGS in /etc/default/kubelet or /etc/sysconfig/kubelet overrides it.",
             )
         wanted = f"https://{self.plan['apiserver']['endpoint']}"
         if kubelet.get("running") and kubelet.get("server") != wanted:
@@ -526,10 +581,13 @@ class _Comparison:
         if self.cluster_error:
             self.untested.append("cluster DNS: the pods could not be listed")
             return
-        if not pods:
-            self.untested.append("cluster DNS: no CoreDNS runs (the bundle holds none)")
-            return
         ready = [pod for pod in pods if pod["ready"]]
+        if not ready and self.dns_missing:
+            self.untested.append(f"cluster DNS: no CoreDNS runs (the bundle holds none: {self.dns_missing})")
+            return
+        if not pods:
+            self.untested.append("cluster DNS: no CoreDNS runs")
+            return
         if not ready and self.plan["cni"]["name"] == "none":
             self.untested.append("cluster DNS: CoreDNS waits for a pod network, and cni is none")
             return
@@ -582,6 +640,14 @@ class _Comparison:
             "api_from": str((status.get("api") or {}).get("source") or ""),
             "real_servers": " ".join(str(real["address"]) for real in reals if real["weight"] > 0),
         }
+
+
+def same_version(running: str, planned: str) -> bool:
+    """Whether two versions are one release; whoever built it may have added a mark of his own."""
+    try:
+        return parse(running)[:4] == parse(planned)[:4]
+    except VersionError:
+        return running == planned
 
 
 def literal(address: str) -> str:

@@ -12,6 +12,8 @@ description:
   - Builds one program, unless the build folder holds it already.
   - Kubernetes' programs and C(pause) come from Debian's source package, C(coredns) from the Go module proxy, C(crictl)
     from there too or, where the proxy does not serve it, from a small source in this collection.
+  - If the Go module proxy does not serve what C(coredns) is built from, it is told as RV(missing). Whatever else goes
+    wrong is an error.
 author:
   - multinic.kubernetes contributors (@multinic)
 extends_documentation_fragment:
@@ -66,7 +68,7 @@ origin:
   type: str
   sample: Debian source package kubernetes 1.20.5+really1.20.2-1.1+deb12u1, built with Go 1.19
 missing:
-  description: The program and the reason, if it is one that a bundle can do without and it could not be built.
+  description: The program and the reason, if it is one that a bundle can do without and its modules could not be had.
   returned: success
   type: dict
   sample: {}
@@ -76,7 +78,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _bundle_recipe as recipe
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import BundleError
-from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import BUILD_ARGUMENTS, workshop_of
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import (
+    BUILD_ARGUMENTS,
+    DownloadError,
+    workshop_of,
+)
 
 
 def main() -> None:
@@ -101,7 +107,7 @@ def main() -> None:
             with workshop.alone():
                 made, changed = workshop.build_binary(name, source)
     except (BundleError, OSError) as exc:
-        if name not in recipe.OPTIONAL_BINARIES:
+        if name not in recipe.OPTIONAL_BINARIES or not isinstance(exc, DownloadError):
             module.fail_json(msg=str(exc))
         reason = " ".join(str(exc).split())
         module.warn(f"the bundle will be without {name}: {reason}")

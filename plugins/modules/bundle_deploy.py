@@ -18,6 +18,7 @@ description:
     unpacked by M(multinic.kubernetes.bundle_unpack). All hosts of a play do so at the same time.
 extends_documentation_fragment:
   - multinic.kubernetes._attributes
+  - multinic.kubernetes._bundle
 attributes:
   check_mode:
     support: full
@@ -34,20 +35,10 @@ options:
     description: The sha256 of the archive. Empty takes it from the file O(bundle) with C(.sha256) added, which a URL has not.
     type: str
     default: ""
-  root:
-    description: Folder on the host that holds the unpacked bundles.
-    type: path
-    default: /var/lib/multinic/bundle
-  roles:
-    description: Roles of the host. Images that no role of the host needs are not written. Empty means all images.
-    type: list
-    elements: str
-    choices: [control_plane, worker]
-    default: []
-  keep:
-    description: How many older versions stay on the host.
-    type: int
-    default: 1
+  facts_only:
+    description: Only tell what is in the bundle, which is read on the controller. Nothing is brought to the host.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""

@@ -20,6 +20,7 @@ description:
     makes the folder into which it may be sent.
 extends_documentation_fragment:
   - multinic.kubernetes._attributes
+  - multinic.kubernetes._bundle
 attributes:
   check_mode:
     support: full
@@ -35,20 +36,6 @@ options:
     description: The sha256 the archive must have, which is also the name of its folder.
     type: str
     required: true
-  root:
-    description: Folder that holds the unpacked bundles.
-    type: path
-    default: /var/lib/multinic/bundle
-  roles:
-    description: Roles of this host. Images that no role of the host needs are not written. Empty means all images.
-    type: list
-    elements: str
-    choices: [control_plane, worker]
-    default: []
-  keep:
-    description: How many older versions stay.
-    type: int
-    default: 1
   remove_archive:
     description: Remove the archive once it is unpacked.
     type: bool
@@ -143,9 +130,7 @@ LOCK_SECONDS = 300
 ARGUMENT_SPEC: dict[str, Any] = {
     "archive": {"type": "path"},
     "sha256": {"type": "str", "required": True},
-    "root": {"type": "path", "default": core.ROOT},
-    "roles": {"type": "list", "elements": "str", "choices": ["control_plane", "worker"], "default": []},
-    "keep": {"type": "int", "default": 1},
+    **core.PLACE_OPTIONS,
     "remove_archive": {"type": "bool", "default": False},
     "prepare": {"type": "bool", "default": False},
     "receiver": {"type": "str"},
@@ -231,10 +216,17 @@ class Store:
                 sizes[part.path] = (self.root / sha256 / part.path).stat().st_size
         return not core.incomplete(manifest, roles, sizes)
 
+    def make_root(self) -> None:
+        """The root and what is missing above it, to be passed through whatever the umask; what was there is left alone."""
+        missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        self.root.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            folder.chmod(0o755)
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """One run at a time, even if an earlier one lost its controller and still works."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.make_root()
         with (self.root / core.LOCK).open("w", encoding="utf-8") as stream:
             deadline = time.monotonic() + LOCK_SECONDS
             while True:
@@ -257,11 +249,14 @@ class Store:
         problem = core.space_problem(str(self.root), status.f_bavail * status.f_frsize, archive_size + unpacked_size)
         if problem:
             raise core.UnpackError(problem)
+        uid, gids = receiver_ids(receiver)
+        states = [(str(above), above.stat()) for above in (self.root, *self.root.parents)]
+        folders = [(path, state.st_uid, state.st_gid, state.st_mode) for path, state in states]
+        problem = core.passage_problem(folders, uid, gids, str(self.root))
+        if problem:
+            raise core.UnpackError(problem)
         folder = Path(tempfile.mkdtemp(prefix=f"{core.INCOMING}-", dir=self.root))
-        os.chown(folder, *receiver_ids(receiver))
-        # The folders above are only passed through.
-        for above in (self.root, self.root.parent):
-            above.chmod(above.stat().st_mode | 0o111)
+        os.chown(folder, uid, gids[0])
         return folder / core.ARCHIVE
 
     def unpack(self, archive: Path, sha256: str, roles: list[str]) -> Manifest:
@@ -309,15 +304,16 @@ class Store:
                 path.unlink(missing_ok=True)
 
 
-def receiver_ids(receiver: Optional[str]) -> tuple[int, int]:
-    """The account that sends the archive."""
+def receiver_ids(receiver: Optional[str]) -> tuple[int, list[int]]:
+    """The account that sends the archive, and its groups, its own first."""
     names = (receiver, os.environ.get("SUDO_USER"), os.environ.get("DOAS_USER"))
     for name in names:
         if name:
             with contextlib.suppress(KeyError):
                 account = pwd.getpwnam(name)
-                return account.pw_uid, account.pw_gid
-    return os.geteuid(), os.getegid()
+                others = [gid for gid in os.getgrouplist(name, account.pw_gid) if gid != account.pw_gid]
+                return account.pw_uid, [account.pw_gid, *others]
+    return os.geteuid(), [os.getegid()]
 
 
 def sha256_of(stream: IO[bytes]) -> str:
@@ -342,8 +338,12 @@ def unpack_members(stream: IO[bytes], folder: Path, roles: list[str]) -> Manifes
             if core.wanted(part, roles):
                 write_part(contents(archive, member), folder / part.path, part)
         check.finish()
-    # Written last: a folder with a manifest has all its parts.
-    (folder / MANIFEST_NAME).write_bytes(text)
+    # Written last, when all else is on the disk: a folder with a manifest has all its parts, after a power loss too.
+    os.sync()
+    with (folder / MANIFEST_NAME).open("wb") as written:
+        written.write(text)
+        written.flush()
+        os.fsync(written.fileno())
     return manifest
 
 

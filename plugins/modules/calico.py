@@ -33,6 +33,10 @@ options:
     description: Access to the cluster.
     type: path
     default: /etc/kubernetes/admin.conf
+  bin_dir:
+    description: Where kubectl is on the host, before the usual folders are searched.
+    type: path
+    default: /usr/local/bin
 seealso:
   - module: multinic.kubernetes.kube_apply
 """

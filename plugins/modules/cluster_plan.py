@@ -35,6 +35,13 @@ options:
     description: The variable in which each host's result of C(network_facts) is registered. It tells why a host has none.
     type: str
     default: ""
+  others:
+    description:
+      - Results of a task that ran M(multinic.kubernetes.network_facts) in a loop over the cluster's hosts that are not in the
+        play, as when the run is limited. Without them such hosts are findings, since the plan is the whole cluster's.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""

@@ -61,6 +61,14 @@ options:
     description: Access to the cluster for V(cluster).
     type: path
     default: /etc/kubernetes/admin.conf
+  bundle_manifest:
+    description: The manifest of the bundle on the host. Where it lacks CoreDNS, CoreDNS is not waited for.
+    type: path
+    default: /var/lib/multinic/bundle/current/manifest.json
+  bin_dir:
+    description: Where kubectl is, before the usual folders are searched.
+    type: path
+    default: /usr/local/bin
   node_name:
     description: Name of this host's node. It tells which of O(probe_pods) is the host's own.
     type: str
@@ -152,6 +160,7 @@ cluster:
         pod_cidr: 100.64.3.0/24
         schedulable: true
     pods: []
+    dns: {ready: true, missing: ""}
 """
 
 import ctypes
@@ -171,6 +180,14 @@ from typing import Any, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _verify as core
+from ansible_collections.multinic.kubernetes.plugins.module_utils._dns import missing_dns
+from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import (
+    BIN_DIR,
+    Kubectl,
+    NoKubectlError,
+    find_kubectl,
+    kubeconfig_server,
+)
 
 KUBELET_CONF = Path("/etc/kubernetes/kubelet.conf")
 MANIFESTS = Path("/etc/kubernetes/manifests")
@@ -185,6 +202,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "expected_nodes": {"type": "list", "elements": "str", "default": []},
     "wait": {"type": "int", "default": 120},
     "kubeconfig": {"type": "path", "default": "/etc/kubernetes/admin.conf"},
+    "bundle_manifest": {"type": "path", "default": "/var/lib/multinic/bundle/current/manifest.json"},
+    "bin_dir": {"type": "path", "default": BIN_DIR},
     "node_name": {"type": "str", "default": ""},
     "probe_pods": {
         "type": "list",
@@ -204,6 +223,7 @@ IP_MTU_DISCOVER = 10
 IP_PMTUDISC_DO = 2
 SIOCGIFMTU = 0x8921
 ICMP_OVERHEAD = 28
+PATIENCE = 10
 
 
 def read(path: Path) -> str:
@@ -241,7 +261,7 @@ class Host:
         return {
             "running": found is not None,
             "node_ip": core.flags_of(arguments).get("node-ip", ""),
-            "server": core.server_of_kubeconfig(read(KUBELET_CONF)),
+            "server": kubeconfig_server(read(KUBELET_CONF)),
         }
 
     def route(self) -> dict[str, Any]:
@@ -348,25 +368,35 @@ class Cluster:
             time.sleep(0.5)
 
     def look(self) -> dict[str, Any]:
-        environment = {"KUBECONFIG": self.params["kubeconfig"]}
-        command = ["kubectl", "--request-timeout=10s", "--namespace=kube-system", "get", "nodes,pods", "-o", "json"]
+        bin_dir = self.params["bin_dir"]
+        error = ""
+        items: list[dict[str, Any]] = []
         try:
-            status, out, err = self.module.run_command(command, environ_update=environment, handle_exceptions=False)
-            items = json.loads(out)["items"] if status == 0 else []
-        except (OSError, ValueError, KeyError) as exc:
-            status, err, items = 1, str(exc), []
+            kubectl = Kubectl(find_kubectl(bin_dir), self.params["kubeconfig"], bin_dir)
+            answer = kubectl.ask("--namespace=kube-system", "get", "nodes,pods", "-o", "json", patience=PATIENCE)
+            error = "" if answer.good else answer.complaint
+            items = json.loads(answer.out)["items"] if answer.good else []
+        except (NoKubectlError, OSError) as exc:
+            error = str(exc)
+        except (ValueError, KeyError, TypeError) as exc:
+            error = f"kubectl's answer is no list: {exc}"
+        pods = [core.pod_of(item) for item in items if item["kind"] == "Pod"]
         return {
-            "error": err.strip() if status else "",
+            "error": error,
             "nodes": [core.node_of(item) for item in items if item["kind"] == "Node"],
-            "pods": [core.pod_of(item) for item in items if item["kind"] == "Pod"],
+            "pods": pods,
+            "dns": {"ready": any(pod["ready"] for pod in pods if core.is_dns(pod)), "missing": self.missing_dns()},
         }
 
+    def missing_dns(self) -> str:
+        """Why the bundle holds no CoreDNS, or ""."""
+        try:
+            return missing_dns(json.loads(read(Path(self.params["bundle_manifest"])) or "{}"))
+        except (ValueError, AttributeError, TypeError):
+            return ""
+
     def settled(self, found: Mapping[str, Any]) -> bool:
-        ready = {node["name"] for node in found["nodes"] if node["ready"]}
-        if found["error"] or not ready.issuperset(self.params["expected_nodes"]):
-            return False
-        dns = [pod for pod in found["pods"] if core.is_dns(pod)]
-        return not dns or not self.params["expected_nodes"] or any(pod["ready"] for pod in dns)
+        return core.settled(found, self.params["expected_nodes"])
 
 
 def processes() -> list[Path]:

@@ -67,20 +67,15 @@ imported:
 """
 
 import concurrent.futures
-import json
 import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _images as core
-from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import (
-    MANIFEST_NAME,
-    BundleError,
-    Manifest,
-    parse_manifest,
-)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import BundleError
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_here import read_manifest
 from ansible_collections.multinic.kubernetes.plugins.module_utils._unpack import CURRENT, ROOT
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -130,13 +125,6 @@ class Containerd:
             problems = list(pool.map(lambda archive: self.load(folder / archive.path), archives))
         if any(problems):
             raise core.ImagesError("; ".join(problem for problem in problems if problem))
-
-
-def read_manifest(folder: Path) -> Optional[Manifest]:
-    try:
-        return parse_manifest(json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:

@@ -12,7 +12,10 @@ author:
   - multinic.kubernetes contributors (@multinic)
 description:
   - Compares the packages that the bundle holds for the host's distribution with those installed, and installs all that are
-    missing or older in one run of dpkg. Newer ones stay.
+    missing or older in one run of dpkg. Newer ones stay. A package whose name another one provides, as Docker's
+    C(containerd.io) does for C(containerd) and C(runc), counts as installed.
+  - The disk is waited for once, at the end. Packages that a power loss before that may have left with empty files are
+    installed again by the next run.
   - Nothing is asked and configuration files that were changed on the host are kept.
   - No service is started that did not run before, so that it first runs with its own configuration. Services that ran
     are restarted as their packages wish.
@@ -74,26 +77,23 @@ distribution:
 
 import contextlib
 import fcntl
-import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _packages as core
-from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import (
-    MANIFEST_NAME,
-    BundleError,
-    Manifest,
-    parse_manifest,
-)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import BundleError
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_here import read_manifest
 from ansible_collections.multinic.kubernetes.plugins.module_utils._unpack import CURRENT, ROOT
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 SAVED_POLICY = Path("/usr/sbin/policy-rc.d.multinic-saved")
+UNSYNCED = Path("/var/lib/multinic/packages-unsynced.json")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 FRONTEND_LOCK = Path("/var/lib/dpkg/lock-frontend")
 SYSTEM_FOLDERS = ["/sbin", "/usr/sbin", "/usr/local/sbin", "/usr/local/bin"]
 DOCUMENTATION_PATHS = [
@@ -110,13 +110,6 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "documentation": {"type": "bool", "default": False},
     "lock_timeout": {"type": "int", "default": 300},
 }
-
-
-def read_manifest(folder: Path) -> Optional[Manifest]:
-    try:
-        return parse_manifest(json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
 
 
 @contextlib.contextmanager
@@ -161,6 +154,38 @@ def no_new_services(running: list[str]) -> Iterator[None]:
             POLICY.unlink(missing_ok=True)
 
 
+def boot_id() -> str:
+    return BOOT_ID.read_text(encoding="utf-8").strip()
+
+
+def damaged_packages() -> set[str]:
+    try:
+        return core.not_on_disk(UNSYNCED.read_text(encoding="utf-8"), boot_id())
+    except OSError:
+        return set()
+
+
+def mark_unsynced(names: list[str]) -> None:
+    """On the disk before the first package is."""
+    UNSYNCED.parent.mkdir(parents=True, exist_ok=True)
+    new = UNSYNCED.with_suffix(".new")
+    with new.open("w", encoding="utf-8") as stream:
+        stream.write(core.unsynced_marker(boot_id(), names))
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.replace(UNSYNCED)
+    folder = os.open(UNSYNCED.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def sync() -> None:
+    os.sync()
+    UNSYNCED.unlink(missing_ok=True)
+
+
 class Host:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -169,12 +194,12 @@ class Host:
         rc, out, err = self.module.run_command(command, **options)
         return int(rc), str(out), str(err)
 
-    def installed(self) -> dict[str, str]:
-        query = "${Package}\t${Version}\t${db:Status-Abbrev}\n"
+    def select(self, packages: Sequence[core.Package], damaged: Collection[str] = ()) -> core.Selection:
+        query = "${Package}\t${Version}\t${db:Status-Abbrev}\t${Provides}\n"
         rc, out, err = self.run(["dpkg-query", "--show", f"--showformat={query}"])
         if rc != 0:
             raise core.PackagesError(f"dpkg-query failed (rc {rc}): {err.strip()}")
-        return core.installed_versions(out)
+        return core.select(packages, core.installed_versions(out), core.provided_names(out), damaged)
 
     def running_services(self) -> list[str]:
         command = ["systemctl", "list-units", "--type=service", "--state=active", "--plain", "--no-legend"]
@@ -200,10 +225,11 @@ class Host:
             environment["SYSTEMD_OFFLINE"] = "1"
         files = [str(folder / package.path) for package in ordered]
         with dpkg_lock(self.module.params["lock_timeout"]), no_new_services(self.running_services()):
+            mark_unsynced([package.name for package in ordered])
             rc, out, err = self.run([*command, *files], environ_update=environment)
         # dpkg was told not to wait for the disk after every file; once, at the end, is enough.
-        os.sync()
-        unfinished = core.select(selection.install, self.installed()).install
+        sync()
+        unfinished = self.select(selection.install).install
         if rc != 0 or unfinished:
             tail = "\n".join([*out.splitlines()[-10:], *err.splitlines()[-20:]])
             names = ", ".join(package.name for package in unfinished) or "none"
@@ -228,9 +254,11 @@ def work(module: AnsibleModule) -> dict[str, Any]:
             offered = {part.distribution for part in manifest.parts if part.kind == "package"}
             raise core.PackagesError(core.no_packages_problem(here, offered, missing))
         return {"changed": False, "changes": [], "distribution": here}
-    selection = core.select(packages, host.installed())
+    selection = host.select(packages, damaged_packages())
     if selection.install and not module.check_mode:
         host.install(selection, folder)
+    elif UNSYNCED.exists() and not module.check_mode:
+        sync()  # of a run that was killed
     return {
         "changed": bool(selection.install),
         "changes": list(selection.changes),

@@ -28,7 +28,7 @@ attributes:
     support: full
 options:
   name:
-    description: Names the files and the managed block of this part of the host, as in C(/etc/sysctl.d/90-multinic-NAME.conf).
+    description: Names the files and the managed block of this part of the host, as in C(/etc/sysctl.d/99-zz-multinic-NAME.conf).
     type: str
     required: true
   kernel_modules:
@@ -36,10 +36,15 @@ options:
     type: list
     elements: str
   sysctls:
-    description: Kernel parameters to set now and at every boot. An empty dictionary removes the boot file.
+    description:
+      - Kernel parameters to set now and at every boot. An empty dictionary removes the boot file.
+      - The file comes after C(99-sysctl.conf), Debian's link to C(/etc/sysctl.conf), so these values are the ones that hold.
     type: dict
   swap:
-    description: V(false) turns all swap off and comments its lines in C(/etc/fstab); V(true) leaves swap alone.
+    description:
+      - V(false) turns all swap off, comments its lines in C(/etc/fstab), and masks C(swap.target), so that no other source
+        of swap, such as zram-generator, brings it back at boot.
+      - V(true) leaves swap alone.
     type: bool
     default: true
   directories:
@@ -109,6 +114,15 @@ options:
         description: Keep the content out of the result, the diff and the log.
         type: bool
         default: false
+      backup:
+        description:
+          - Keep a file that is replaced, and that this collection did not write, beside it as C(PATH.multinic-saved).
+          - Only once; what is kept is never overwritten.
+        type: bool
+        default: false
+      if_exists:
+        description: The file is of interest only where this path exists.
+        type: path
   links:
     description: Symbolic links.
     type: list
@@ -119,9 +133,14 @@ options:
         type: path
         required: true
       target:
-        description: What it points to.
+        description: What it points to. Exactly one of O(links[].target) and O(links[].targets) is needed.
         type: str
-        required: true
+      targets:
+        description:
+          - Absolute paths; it points to the first that exists. If none does there is no link.
+          - In check mode the first is foretold then, because an earlier task may have to bring it yet.
+        type: list
+        elements: path
       keep_existing:
         description: Leave whatever else already lies at O(links[].path), such as a file that somebody else put there later.
         type: bool
@@ -143,6 +162,14 @@ options:
         description: The block stands between C(# BEGIN MARKER NAME) and C(# END MARKER NAME).
         type: str
         default: multinic
+      restart:
+        description: Units that are restarted once, at the end, when this block changed and they are running.
+        type: list
+        elements: str
+        default: []
+      if_exists:
+        description: The block is of interest only where this path exists.
+        type: path
   absent_lines:
     description: Lines to remove from files of others. Lines inside managed blocks are never removed.
     type: list
@@ -169,7 +196,7 @@ options:
         description: Whether it starts at boot. Left alone when not given.
         type: bool
       state:
-        description: Whether it runs now. Left alone when not given.
+        description: Whether it runs now; one that fails and only waits for its next try does not. Left alone when not given.
         type: str
         choices: [started, stopped]
       masked:
@@ -248,7 +275,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils import _host_s
 READ_LIMIT = 64 * 1024
 PENDING_FOLDER = Path("/run/multinic")
 SYSCTLS = Path("/proc/sys")
-UNIT_PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload")
+UNIT_PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload")
 
 ATTRIBUTES: dict[str, Any] = {"owner": {"type": "str"}, "group": {"type": "str"}}
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -279,6 +306,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "validate": {"type": "str"},
             "restart": {"type": "list", "elements": "str", "default": []},
             "sensitive": {"type": "bool", "default": False},
+            "backup": {"type": "bool", "default": False},
+            "if_exists": {"type": "path"},
         },
     },
     "links": {
@@ -286,7 +315,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "elements": "dict",
         "options": {
             "path": {"type": "path", "required": True},
-            "target": {"type": "str", "required": True},
+            "target": {"type": "str"},
+            "targets": {"type": "list", "elements": "path"},
             "keep_existing": {"type": "bool", "default": False},
         },
     },
@@ -297,6 +327,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "path": {"type": "path", "required": True},
             "content": {"type": "str", "required": True},
             "marker": {"type": "str", "default": "multinic"},
+            "restart": {"type": "list", "elements": "str", "default": []},
+            "if_exists": {"type": "path"},
         },
     },
     "absent_lines": {
@@ -436,6 +468,7 @@ class Host:
             name: core.FoundUnit(
                 load=block.get("LoadState", ""),
                 active=block.get("ActiveState", ""),
+                sub=block.get("SubState", ""),
                 file_state=block.get("UnitFileState", ""),
                 need_reload=block.get("NeedDaemonReload") == "yes",
             )
@@ -506,7 +539,9 @@ class Host:
                 if write.validate:
                     self.validate(write, staged[index])
         for index, write in enumerate(writes):
-            if write.action == "file":
+            if write.action == "save":
+                self.save(Path(write.path), Path(write.target))
+            elif write.action == "file":
                 self.put(staged[index], Path(write.path))
             elif write.action == "link":
                 self.link(write)
@@ -514,6 +549,24 @@ class Host:
                 Path(write.path).unlink()
             elif write.action == "attributes":
                 self.set_attributes(Path(write.path), write)
+        for folder in dict.fromkeys(Path(write.path).parent for write in writes):
+            self.settle(folder)
+
+    @staticmethod
+    def settle(folder: Path) -> None:
+        """A name is on the disk only when its folder is."""
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def save(self, path: Path, saved: Path) -> None:
+        """The old file itself gets a second name, so it keeps owner, mode and times; its first name is given anew."""
+        try:
+            os.link(path, saved, follow_symlinks=False)
+        except OSError:
+            shutil.copy2(path, saved)
 
     def stage(self, write: core.Write) -> Path:
         """The new file, complete, beside its place; hidden by its leading dot from whoever reads the folder."""

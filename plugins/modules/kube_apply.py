@@ -14,6 +14,7 @@ description:
   - Applies documents with kubectl, stage by stage, each stage after the custom resources it needs are known.
   - The digest of what was applied, and the settings a person cares about, are kept in the ConfigMap C(multinic-applied-NAME)
     of kube-system. While they are the same nothing is applied, so what an administrator changed by hand stays.
+  - While the API server does not answer it is asked again, for two minutes.
   - Runs on a control plane. Where there is no cluster yet, as in check mode on a fresh host, it only says what it would do.
 extends_documentation_fragment:
   - multinic.kubernetes._attributes
@@ -56,6 +57,10 @@ options:
     description: Access to the cluster.
     type: path
     default: /etc/kubernetes/admin.conf
+  bin_dir:
+    description: Where kubectl is, before the usual folders are searched.
+    type: path
+    default: /usr/local/bin
 """
 
 EXAMPLES = r"""
@@ -89,6 +94,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import (
+    BIN_DIR,
+    Answer,
+    Kubectl,
+    NoKubectlError,
+    find_kubectl,
+)
+
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "stages": {
@@ -103,46 +116,56 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "settings": {"type": "dict", "default": {}},
     "wait": {"type": "int", "default": 60},
     "kubeconfig": {"type": "path", "default": "/etc/kubernetes/admin.conf"},
+    "bin_dir": {"type": "path", "default": BIN_DIR},
 }
+PATIENCE = 120
 NAMESPACE = "kube-system"
+
+
+class ApplyError(Exception):
+    """What could not be applied or read, for the person who has to mend it."""
 
 
 class Cluster:
     def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
         self.params: dict[str, Any] = module.params
         self.record = f"multinic-applied-{self.params['name']}"
 
-    def kubectl(self, *words: str, data: str = "") -> tuple[int, str, str]:
-        environment = {"KUBECONFIG": self.params["kubeconfig"]}
-        status, out, err = self.module.run_command(["kubectl", *words], data=data or None, environ_update=environment)
-        return int(status), str(out), str(err).strip()
+    def ask(self, *words: str, **more: Any) -> Answer:
+        bin_dir = self.params["bin_dir"]
+        return Kubectl(find_kubectl(bin_dir), self.params["kubeconfig"], bin_dir).ask(*words, patience=PATIENCE, **more)
 
     def applied(self) -> dict[str, str]:
         """The record of what was applied before."""
-        words = ("--namespace", NAMESPACE, "get", "configmap", self.record, "--ignore-not-found", "-o", "json")
-        status, out, err = self.kubectl(*words)
-        if status != 0:
-            self.module.fail_json(msg=f"The cluster's record of {self.params['name']} could not be read: {err}")
-        found: dict[str, str] = (json.loads(out).get("data") or {}) if out.strip() else {}
+        answer = self.ask("--namespace", NAMESPACE, "get", "configmap", self.record, "--ignore-not-found", "-o", "json")
+        if not answer.good:
+            raise ApplyError(f"The cluster's record of {self.params['name']} could not be read: {answer.complaint}")
+        try:
+            found: dict[str, str] = (json.loads(answer.out).get("data") or {}) if answer.out.strip() else {}
+        except (ValueError, AttributeError) as error:
+            raise ApplyError(f"The cluster's record of {self.params['name']} is no JSON object: {error}") from error
         return found
 
     def apply(self, documents: list[dict[str, Any]]) -> None:
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
         # On the server's side, since definitions are larger than the annotation that the client's side would write.
         options = ("--server-side", "--force-conflicts", "--field-manager=multinic")
-        status, _out, err = self.kubectl("apply", *options, "-f", "-", data=text)
-        if status != 0:
-            self.module.fail_json(msg=f"{self.params['name']} could not be applied: {err}")
+        answer = self.ask("apply", *options, "-f", "-", stdin=text, seconds=300)
+        if not answer.good:
+            raise ApplyError(f"{self.params['name']} could not be applied: {answer.complaint}")
 
     def run(self, data: dict[str, str]) -> None:
         for stage in self.params["stages"]:
             if stage["definitions"]:
                 names = [f"crd/{name}" for name in stage["definitions"]]
                 waited = f"--timeout={self.params['wait']}s"
-                status, _out, err = self.kubectl("wait", "--for=condition=Established", waited, *names)
-                if status != 0:
-                    self.module.fail_json(msg=f"The custom resources of {self.params['name']} are not known: {err}")
+                # A watch is one long request.
+                longest = self.params["wait"] * len(names) + 30
+                answer = self.ask(
+                    "wait", "--for=condition=Established", waited, *names, request_seconds=0, seconds=longest
+                )
+                if not answer.good:
+                    raise ApplyError(f"The custom resources of {self.params['name']} are not known: {answer.complaint}")
             self.apply(stage["documents"])
         metadata = {"name": self.record, "namespace": NAMESPACE}
         self.apply([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}])
@@ -161,10 +184,13 @@ def main() -> None:
     exists = Path(params["kubeconfig"]).exists()
     if not exists and not module.check_mode:
         module.fail_json(msg=f"{params['kubeconfig']} is not on this host: run this on a control plane of the cluster")
-    before = cluster.applied() if exists else {}
-    changed = before.get("digest") != data["digest"]
-    if changed and not module.check_mode:
-        cluster.run(data)
+    try:
+        before = cluster.applied() if exists else {}
+        changed = before.get("digest") != data["digest"]
+        if changed and not module.check_mode:
+            cluster.run(data)
+    except (ApplyError, NoKubectlError, OSError) as error:
+        module.fail_json(msg=str(error))
     header = f"{params['name']}, as applied"
     diff = {
         "before_header": header,

@@ -84,8 +84,13 @@ options:
   bundle_manifest:
     description:
       - The manifest of the bundle on the host. It names the repository of the images where O(configuration) does not.
+      - Where it says that the bundle lacks CoreDNS, the cluster is made without it.
     type: path
     default: /var/lib/multinic/bundle/current/manifest.json
+  bin_dir:
+    description: Where the programs of Kubernetes are, before the usual folders are searched.
+    type: path
+    default: /usr/local/bin
   wait:
     description:
       - V(false) returns as soon as the join runs. A task with O(operation=await) must follow. So control planes and
@@ -93,13 +98,15 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds that kubeadm may take before the task fails. kubeadm itself is not stopped then.
+    description:
+      - Seconds that kubeadm may take before the task fails. kubeadm itself is not stopped then.
+      - Also the seconds that etcd and the API server of a control plane that is finished may take to become healthy,
+        and that O(operation=await) waits for the join. Give more than kubeadm's own timeouts, so that it has the word.
     type: int
     default: 900
   lock_timeout:
-    description: Seconds to wait for the kubeadm of an earlier, interrupted run.
+    description: Seconds to wait for the kubeadm of an earlier, interrupted run. As O(timeout) unless given.
     type: int
-    default: 600
 """
 
 EXAMPLES = r"""
@@ -167,12 +174,14 @@ import base64
 import dataclasses
 import fcntl
 import hashlib
+import inspect
 import json
 import os
 import secrets
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from datetime import datetime, timezone
 from functools import partial
@@ -183,7 +192,9 @@ from typing import Any, Callable
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import SSLValidationError, open_url
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _etcd_member
 from ansible_collections.multinic.kubernetes.plugins.module_utils._detached import Detached
+from ansible_collections.multinic.kubernetes.plugins.module_utils._dns import missing_dns
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm import (
     check,
     discovery_kubeconfig,
@@ -191,6 +202,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm impor
     with_image_repository,
     with_init_secrets,
     with_join_secrets,
+    without_image_check,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm_member import (
     ADOPT,
@@ -203,8 +215,17 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm_membe
     Decision,
     Observed,
     Wanted,
+    advertised_address,
     decide,
     failure_message,
+    with_node_ip,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import (
+    BIN_DIR,
+    Answer,
+    Kubectl,
+    environment,
+    find_program,
     is_transient,
     kubeconfig_authority,
     kubeconfig_server,
@@ -213,6 +234,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._versions impo
     Version,
     VersionError,
     finishing_phases,
+    joins_etcd_as_voter,
     needs_crictl,
     parse_supported,
     patches_flag,
@@ -224,19 +246,20 @@ STATE = Path("/var/lib/multinic")
 MARKER = STATE / "member.json"
 ATTEMPT = STATE / "kubeadm-attempt.json"
 EXIT_CODE = STATE / "kubeadm-attempt.rc"
+PHASE_EXIT_CODE = STATE / "kubeadm-phase.rc"
 PKI_BEFORE = STATE / "pki-before"
 CREDENTIALS = STATE / "kubeadm-credentials.json"
 RUNTIME = Path("/run/multinic-kubeadm")
 LOCK = Path("/run/multinic-kubeadm.lock")
 LOG = Path("/var/log/multinic-kubeadm.log")
 ETCD = Path("/var/lib/etcd")
+KUBELET_FLAGS = Path("/var/lib/kubelet/kubeadm-flags.env")
+PATIENCE = 60
 
 STATIC_PODS_PHASE = "control-plane-prepare control-plane"
 
 LIFETIME = 2 * 3600
 MARGIN = 20 * 60
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 
 
 class KubeadmError(Exception):
@@ -254,9 +277,7 @@ class Kubeadm:
             self.version: Version = parse_supported(self.params["kubernetes_version"])
         except VersionError as error:
             raise KubeadmError(str(error)) from error
-        self.documents: list[dict[str, Any]] = with_image_repository(
-            self.params["configuration"], self.bundle_repository()
-        )
+        self.documents: list[dict[str, Any]] = self.with_bundle(self.params["configuration"])
         problems = check(self.documents, self.version)
         if problems:
             raise KubeadmError("kubeadm's configuration is not valid: " + "; ".join(str(item) for item in problems))
@@ -286,13 +307,18 @@ class Kubeadm:
         if not self.check_mode and not MARKER.exists():
             self.lock()
         decision = decide(self.wanted, self.observe())
+        begun = self.params["operation"] == "await" and not self.check_mode
         if decision.action == REFUSE:
-            raise KubeadmError(decision.reason)
+            raise KubeadmError(
+                failure_message(decision.reason, self.log(), self.journal())
+                if begun and ATTEMPT.exists()
+                else decision.reason
+            )
         result.update(decision=decision.action, reason=decision.reason)
         if decision.action == UNCHANGED:
-            result["changed"] = self.enable_kubelet()
+            enabled = self.enable_kubelet()
+            result["changed"] = self.repair_node_ip(result) or enabled
             return result
-        begun = self.params["operation"] == "await" and not self.check_mode
         if begun and decision.action in (RUN, RESET) and not is_transient(self.log()):
             raise KubeadmError(
                 failure_message(
@@ -323,7 +349,7 @@ class Kubeadm:
             if self.exit_code() != 0:
                 self.annotate()
         self.write(MARKER, json.dumps(self.wanted.marker(), indent=2, sort_keys=True) + "\n", 0o644)
-        for path in (ATTEMPT, EXIT_CODE):
+        for path in (ATTEMPT, EXIT_CODE, PHASE_EXIT_CODE):
             path.unlink(missing_ok=True)
         shutil.rmtree(PKI_BEFORE, ignore_errors=True)
         return round(time.monotonic() - started, 1)
@@ -374,7 +400,7 @@ class Kubeadm:
         asked: dict[str, Any] = {}
         marker = self.read_json(MARKER)
         exit_code = self.exit_code()
-        if text and marker is None and exit_code != 0:
+        if text and marker is None and exit_code != 0 and self.of_this_cluster(text):
             asked = self.ask_cluster(manifests)
         return Observed(
             marker=marker,
@@ -389,25 +415,36 @@ class Kubeadm:
             **asked,
         )
 
+    def of_this_cluster(self, kubeconfig: str) -> bool:
+        """False when a kubeconfig leads to another cluster."""
+        return kubeconfig_server(kubeconfig) in ("", self.wanted.server) and self.same_authority(kubeconfig)
+
     def same_authority(self, kubeconfig: str) -> bool:
         """False when a kubeconfig trusts another authority than the one the join was given."""
         theirs, ours = kubeconfig_authority(kubeconfig), self.params["ca_certificate"]
         if not theirs or not ours:
             return True
-        return base64.b64decode(theirs).decode(errors="replace").strip() == ours.strip()
+        try:
+            decoded = base64.b64decode(theirs).decode(errors="replace")
+        except ValueError:  # cut short by a power loss: nobody's
+            return False
+        return decoded.strip() == ours.strip()
 
     def ask_cluster(self, manifests: frozenset[str]) -> dict[str, Any]:
         """What the cluster knows of this node."""
         admin = KUBERNETES / "admin.conf"
         kubeconfig = admin if admin.exists() else KUBERNETES / "kubelet.conf"
-        code, out = self.kubectl(kubeconfig, ["get", "node", self.wanted.node_name, "-o", "json"])
-        node = json.loads(out) if code == 0 else {}
+        # The API server of an init is its own, and silent until the init has got that far.
+        patience = PATIENCE if self.wanted.operation == "join" and not self.check_mode else 0
+        answer = self.kubectl(kubeconfig, ["get", "node", self.wanted.node_name, "-o", "json"], patience=patience)
+        node = self.read_answer(answer.out) if answer.good else {}
         labels = node.get("metadata", {}).get("labels", {})
         addons = False
         if self.wanted.operation == "init" and admin.exists():
             names = ["configmap/kubeadm-config", "daemonset/kube-proxy"]
-            addons = self.kubectl(admin, ["get", "-n", "kube-system", "-o", "name", *names])[0] == 0
+            addons = self.kubectl(admin, ["get", "-n", "kube-system", "-o", "name", *names]).good
         return {
+            "answered": not answer.silent,
             "node_registered": bool(node),
             "node_marked": any(f"node-role.kubernetes.io/{name}" in labels for name in ("control-plane", "master")),
             "apiserver_healthy": "kube-apiserver" in manifests and self.apiserver_healthy(),
@@ -438,28 +475,42 @@ class Kubeadm:
         """The resource versions of those secrets of kubeadm's that exist. What is in them is not asked for."""
         columns = "custom-columns=NAME:.metadata.name,VERSION:.metadata.resourceVersion"
         arguments = ["get", "secrets", "-n", "kube-system", "--no-headers", "--ignore-not-found", "-o", columns, *names]
-        code, out = self.kubectl(KUBERNETES / "admin.conf", arguments, patience=120)
-        if code != 0:
-            raise KubeadmError(f"the cluster did not tell which credentials it has: {out.strip()}")
-        return dict(line.split() for line in out.splitlines() if len(line.split()) == 2)
+        answer = self.kubectl(KUBERNETES / "admin.conf", arguments, patience=120)
+        if not answer.good:
+            raise KubeadmError(f"the cluster did not tell which credentials it has: {answer.complaint}")
+        return dict(line.split() for line in answer.out.splitlines() if len(line.split()) == 2)
 
     # Acting
 
     def lock(self) -> None:
         """Wait until no kubeadm of an earlier run is at work on this host."""
         self.lock_file = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        give_up = time.monotonic() + self.params["lock_timeout"]
+        own = self.params["operation"] == "await"
+        given = self.params["lock_timeout"]
+        seconds = self.params["timeout"] if own or given is None else given
+        give_up = time.monotonic() + seconds
         while True:
             try:
                 fcntl.flock(self.lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
                 if time.monotonic() > give_up:
-                    raise KubeadmError(
-                        f"kubeadm of an earlier run is still at work after {self.params['lock_timeout']} s; "
-                        f"see {LOG} on the host, and run this again when it has ended"
-                    ) from None
+                    raise KubeadmError(self.at_work(own, seconds)) from None
                 time.sleep(0.2)
+
+    def at_work(self, own: bool, seconds: int) -> str:
+        """What is told of a kubeadm that does not end."""
+        if own:
+            return failure_message(
+                f"kubeadm join, begun by this run, is still at work after {seconds} s more; it was left alone, and the "
+                f"next run waits for it (all of it: {LOG})",
+                self.log(),
+                self.journal(),
+            )
+        return (
+            f"kubeadm of an earlier run is still at work after {seconds} s; "
+            f"see {LOG} on the host, and run this again when it has ended"
+        )
 
     def need_credentials(self, decision: Decision) -> None:
         """A join needs a token; say so before anything is touched."""
@@ -477,12 +528,12 @@ class Kubeadm:
         """Run init or join; false when it was only begun."""
         operation = self.wanted.operation
         self.keep_pki()
-        for path in (EXIT_CODE, LOG):
+        for path in (EXIT_CODE, PHASE_EXIT_CODE, LOG):
             path.unlink(missing_ok=True)
         self.write(ATTEMPT, json.dumps(self.wanted.attempt(), sort_keys=True) + "\n", 0o600)
         self.write_patches()
         arguments = self.arguments()
-        if needs_crictl(self.version) and shutil.which("crictl", path=PATH) is None:
+        if needs_crictl(self.version) and find_program("crictl", self.params["bin_dir"]) is None:
             self.warnings.append("crictl is not installed, so kubeadm's preflight checks are left out")
             arguments += ["--skip-phases", "preflight"]
         self.enable_kubelet()
@@ -492,17 +543,20 @@ class Kubeadm:
         code = self.wait_for(process)
         if code == 0:
             return True
-        action = decide(self.wanted, self.observe()).action
-        if action in (FINISH, ADOPT):
+        decision = decide(self.wanted, self.observe())
+        if decision.action in (FINISH, ADOPT):
             self.finish()
             return True
-        if again and operation == "join" and is_transient(self.log()):
+        if decision.action != REFUSE and again and operation == "join" and is_transient(self.log()):
             self.warnings.append(f"the first kubeadm join gave up: {self.last_words()}; it was done again")
             self.reset()
             return self.run_kubeadm(again=False)
         raise KubeadmError(
             failure_message(
-                f"kubeadm {operation} failed with code {code} (all of it: {LOG})", self.log(), self.journal()
+                f"kubeadm {operation} failed with code {code} (all of it: {LOG})"
+                + (f"; {decision.reason}" if decision.action == REFUSE else ""),
+                self.log(),
+                self.journal(),
             )
         )
 
@@ -512,6 +566,9 @@ class Kubeadm:
         arguments = [self.program("kubeadm"), operation, "--config", str(self.write_configuration())]
         if operation == "init":
             arguments += ["--upload-certs", "--skip-token-print", "--skip-certificate-key-print"]
+            if self.no_dns:
+                arguments += ["--skip-phases", "addon/coredns"]
+                self.warn(f"the cluster gets no DNS of its own: the bundle holds no CoreDNS ({self.no_dns})")
         return arguments + self.patches_arguments()
 
     def patches_arguments(self) -> list[str]:
@@ -528,8 +585,41 @@ class Kubeadm:
         """The join without the static pods that need etcd, then those."""
         # kubelet watches this folder only if it is there when kubelet starts; otherwise it looks every 20 s.
         (KUBERNETES / "manifests").mkdir(parents=True, exist_ok=True)
-        join = [*arguments, "--skip-phases", STATIC_PODS_PHASE.replace(" ", "/")]
-        return ["/bin/sh", "-c", f"{shlex.join(join)} && {shlex.join(self.static_pods_arguments())}"]
+        left_out = [STATIC_PODS_PHASE.replace(" ", "/")]
+        then = [self.static_pods_arguments()]
+        if joins_etcd_as_voter(self.version):
+            left_out.append("control-plane-join")
+            phases = [self.phase_arguments(phase) for phase in finishing_phases(self.version)]
+            then = [self.etcd_member_arguments(), *then, *phases]
+        join = [*arguments, "--skip-phases", ",".join(left_out)]
+        return ["/bin/sh", "-c", " && ".join(shlex.join(command) for command in (join, *then))]
+
+    def etcd_member_arguments(self) -> list[str]:
+        """The command that makes this host's etcd a member, first without a vote. It goes on where it was left."""
+        endpoint = self.own["controlPlane"]["localAPIEndpoint"]["advertiseAddress"]
+        host = f"[{endpoint}]" if ":" in endpoint else endpoint
+        document = {
+            "apiVersion": self.own["apiVersion"],
+            "kind": "InitConfiguration",
+            "localAPIEndpoint": self.own["controlPlane"]["localAPIEndpoint"],
+            "nodeRegistration": {"name": self.wanted.node_name, "criSocket": self.cri_socket},
+            **({"patches": self.own["patches"]} if self.own.get("patches") else {}),
+        }
+        options = {
+            "name": self.wanted.node_name,
+            "peer-url": f"https://{host}:2380",
+            "config": str(self.write_runtime("etcd.yaml", render([document]))),
+            "kubeadm": self.program("kubeadm"),
+            "kubectl": self.program("kubectl"),
+            "timeout": str(self.params["timeout"]),
+        }
+        program = self.write_runtime("etcd_member.py", inspect.getsource(_etcd_member))
+        return [
+            sys.executable,
+            str(program),
+            *(f"--{name}={value}" for name, value in options.items()),
+            *(f"--argument={word}" for word in self.patches_arguments()),
+        ]
 
     def static_pods_arguments(self) -> list[str]:
         """The command that writes the API server's, controller manager's and scheduler's static pods."""
@@ -540,19 +630,24 @@ class Kubeadm:
         configuration = str(self.write_configuration())
         return [self.program("kubeadm"), "join", "phase", *phase.split(), "--config", configuration]
 
+    def warn(self, text: str) -> None:
+        """Tell it with the result, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
     def last_words(self) -> str:
         """Why kubeadm gave up, in its own words."""
         errors = [line for line in self.log().splitlines() if line.startswith("error")]
         return errors[-1] if errors else "it said nothing"
 
-    def detached(self, arguments: list[str]) -> Detached:
-        """Run a command in a session of its own that holds the lock."""
+    def detached(self, arguments: list[str], exit_code: Path | None = None) -> Detached:
+        """Run a command in a session of its own that holds the lock; its code is the whole attempt's unless told."""
         return Detached(
             arguments,
             log=LOG,
-            exit_code=EXIT_CODE,
+            exit_code=exit_code or EXIT_CODE,
             secrets=RUNTIME,
-            environment=ENVIRONMENT,
+            environment=environment(self.params["bin_dir"]),
             inherit=[self.lock_file] if self.lock_file is not None else [],
         )
 
@@ -573,6 +668,8 @@ class Kubeadm:
     def finish(self) -> None:
         """Bring a control plane that is up, or whose etcd already is a member, to its end."""
         self.enable_kubelet()
+        if self.joins_etcd_first() and joins_etcd_as_voter(self.version):
+            self.finishing("join's etcd member", self.etcd_member_arguments)
         if self.joins_etcd_first() and not (KUBERNETES / "manifests" / "kube-apiserver.yaml").exists():
             self.finishing(f"join phase {STATIC_PODS_PHASE}", self.static_pods_arguments)
         self.wait_until_healthy()
@@ -587,7 +684,8 @@ class Kubeadm:
     def finishing(self, name: str, command: Callable[[], list[str]]) -> None:
         """Run what is left of an init or join, a second and third time where the API server did not answer."""
         for attempt in (1, 2, 3):
-            code = self.wait_for(self.detached(command()))
+            # Not the attempt's code: one phase that ended well makes no whole member.
+            code = self.wait_for(self.detached(command(), PHASE_EXIT_CODE))
             if code == 0:
                 return
             if attempt == 3 or not is_transient(self.last_words()):
@@ -602,10 +700,12 @@ class Kubeadm:
         restarted = False
         while not (self.etcd_healthy() and self.apiserver_healthy()):
             waited = time.monotonic() - started
-            if waited > min(300, self.params["timeout"]):
+            if waited > self.params["timeout"]:
                 raise KubeadmError(
                     failure_message(
-                        "this host is an etcd member of the cluster, but its etcd or API server does not become "
+                        "the first control plane's etcd or API server does not become healthy"
+                        if self.wanted.operation == "init"
+                        else "this host is an etcd member of the cluster, but its etcd or API server does not become "
                         "healthy. Its etcd was not wiped, for the other members may need it. When they are healthy "
                         "without it, remove the member and run 'kubeadm reset -f' on this host",
                         self.log(),
@@ -635,15 +735,22 @@ class Kubeadm:
     def reset(self) -> None:
         """Clean up what an earlier attempt of this module left."""
         admin = KUBERNETES / "admin.conf"
-        if self.wanted.operation == "join" and admin.exists():
+        if self.wanted.operation == "join" and admin.exists() and self.of_this_cluster(admin.read_text()):
             # kubeadm refuses to join under the name of a node that still counts as ready.
-            self.kubectl(admin, ["delete", "node", self.wanted.node_name, "--ignore-not-found", "--wait=false"])
+            words = ["delete", "node", self.wanted.node_name, "--ignore-not-found", "--wait=false"]
+            answer = self.kubectl(admin, words, patience=PATIENCE)
+            if answer.silent:
+                raise KubeadmError(
+                    f"what an earlier join left was not cleaned up: {self.wanted.server} did not answer when the node "
+                    f"'{self.wanted.node_name}' was to be removed ({answer.complaint}). Nothing was changed; run this "
+                    "again when the API server answers"
+                )
         try:
             self.command([self.program("kubeadm"), "reset", "-f", "--cri-socket", self.cri_socket], timeout=180)
         except subprocess.TimeoutExpired:
             self.warnings.append("kubeadm reset did not end within 180 s; the rest was cleaned up without it")
         self.command(["systemctl", "stop", "kubelet"])
-        if shutil.which("crictl", path=PATH) is None:
+        if find_program("crictl", self.params["bin_dir"]) is None:
             self.remove_containers()
         for name in (
             "admin.conf",
@@ -663,7 +770,7 @@ class Kubeadm:
 
     def remove_containers(self) -> None:
         """Without crictl kubeadm leaves the static pods' containers running."""
-        if shutil.which("ctr", path=PATH) is None:
+        if find_program("ctr") is None:
             return
         containerd = ["ctr", "--namespace", "k8s.io"]
         for task in self.command([*containerd, "tasks", "list", "-q"])[1].split():
@@ -711,9 +818,9 @@ class Kubeadm:
                 "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
             },
         }
-        code, out = self.kubectl(KUBERNETES / "admin.conf", ["create", "-f", "-"], json.dumps(manifest), patience=120)
-        if code != 0 and "already exists" not in out:  # which is so when the first answer got lost
-            raise KubeadmError(f"no bootstrap token could be made: {out.strip()}")
+        answer = self.kubectl(KUBERNETES / "admin.conf", ["create", "-f", "-"], json.dumps(manifest), patience=120)
+        if not answer.good and "already exists" not in answer.err:  # which is so when the first answer got lost
+            raise KubeadmError(f"no bootstrap token could be made: {answer.complaint}")
         return token
 
     def upload_certificates(self, key: str) -> None:
@@ -784,6 +891,34 @@ class Kubeadm:
             raise KubeadmError(f"kubelet could not be enabled: {out.strip()}")
         return True
 
+    def repair_node_ip(self, result: dict[str, Any]) -> bool:
+        """kubelet of a member registers the planned address; returns True when its flags said another."""
+        extra = self.own["nodeRegistration"].get("kubeletExtraArgs") or {}
+        flags = extra if isinstance(extra, dict) else {item["name"]: item["value"] for item in extra}
+        address = flags.get("node-ip")
+        if not address or not KUBELET_FLAGS.exists():
+            return False
+        before = KUBELET_FLAGS.read_text()
+        after = with_node_ip(before, address)
+        if after == before:
+            return False
+        manifest = KUBERNETES / "manifests" / "kube-apiserver.yaml"
+        advertised = advertised_address(manifest.read_text()) if manifest.exists() else ""
+        if advertised and advertised != address:
+            self.warn(
+                f"the API server of this host advertises {advertised}, the plan says {address}: kubelet's address was "
+                "left as it is, for moving a control plane to another network is not done here"
+            )
+            return False
+        header = str(KUBELET_FLAGS)
+        result["diff"] = {"before_header": header, "after_header": header, "before": before, "after": after}
+        if not self.check_mode:
+            self.write(KUBELET_FLAGS, after, 0o644)
+            code, out = self.command(["systemctl", "restart", "kubelet"])
+            if code != 0:
+                raise KubeadmError(f"kubelet could not be restarted with the address {address}: {out.strip()}")
+        return True
+
     # Small tools
 
     def diff(self) -> dict[str, str]:
@@ -798,7 +933,7 @@ class Kubeadm:
 
     def program(self, name: str) -> str:
         """The path of an installed program."""
-        path = shutil.which(name, path=PATH)
+        path = find_program(name, self.params["bin_dir"])
         if path is None:
             raise KubeadmError(f"{name} is not installed: run the roles 'bundle' and 'kubernetes' first")
         return path
@@ -813,33 +948,38 @@ class Kubeadm:
             text=True,
             check=False,
             timeout=timeout,
-            env=ENVIRONMENT,
+            env=environment(self.params["bin_dir"]),
             cwd="/",
         )
         return done.returncode, done.stdout
 
-    def kubectl(self, kubeconfig: Path, arguments: list[str], stdin: str = "", patience: float = 0) -> tuple[int, str]:
-        """Ask the cluster, for so many seconds again while it does not answer; no answer is no success."""
-        give_up = time.monotonic() + patience
-        command = [self.program("kubectl"), f"--kubeconfig={kubeconfig}", "--request-timeout=20s", *arguments]
-        while True:
-            try:
-                code, out = self.command(command, stdin, 60)
-            except subprocess.TimeoutExpired:
-                code, out = 1, "error: i/o timeout, kubectl got no answer within 60 s"
-            if code == 0 or time.monotonic() > give_up or not is_transient(out):
-                return code, out
-            time.sleep(1)
+    def kubectl(self, kubeconfig: Path, arguments: list[str], stdin: str = "", patience: float = 0) -> Answer:
+        """Ask the cluster, for so many seconds again while it does not answer."""
+        tool = Kubectl(self.program("kubectl"), str(kubeconfig), self.params["bin_dir"])
+        return tool.ask(*arguments, stdin=stdin, patience=patience)
+
+    def read_answer(self, text: str) -> dict[str, Any]:
+        """An object of the cluster as kubectl tells it."""
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise KubeadmError(f"kubectl's answer is no JSON ({error}): {text[:200]!r}") from error
+        return found if isinstance(found, dict) else {}
 
     def exit_code(self) -> int | None:
         """With what kubeadm of the last attempt ended, if it has."""
         text = EXIT_CODE.read_text().strip() if EXIT_CODE.exists() else ""
         return int(text) if text.isdigit() else None
 
-    def bundle_repository(self) -> str:
-        """The repository after which the bundle's images are named, or ""."""
+    def with_bundle(self, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The configuration for the images that the bundle has, and for those that it lacks."""
         manifest = self.read_json(Path(self.params["bundle_manifest"])) or {}
-        return str(manifest.get("image_repository") or "")
+        repository = str(manifest.get("image_repository") or "")
+        # Another repository than the bundle's may have what the bundle lacks.
+        elsewhere = any(document.get("imageRepository") not in (None, "", repository) for document in documents)
+        self.no_dns = "" if elsewhere else missing_dns(manifest)
+        documents = with_image_repository(documents, repository)
+        return without_image_check(documents) if self.no_dns else documents
 
     def log(self) -> str:
         """What kubeadm said."""
@@ -879,6 +1019,7 @@ class Kubeadm:
             os.fsync(stream.fileno())
         new.chmod(mode)
         new.replace(path)
+        sync_folder(path.parent)
 
     def write_runtime(self, name: str, content: str) -> Path:
         """Write a file into the directory that is deleted when kubeadm has ended."""
@@ -887,6 +1028,15 @@ class Kubeadm:
         path = RUNTIME / name
         self.write(path, content, 0o600)
         return path
+
+
+def sync_folder(folder: Path) -> None:
+    """A name in a folder is there after a power loss only if the folder was written too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def new_token() -> str:
@@ -910,9 +1060,10 @@ def main() -> None:
             "patches_directory": {"type": "path", "default": "/var/lib/multinic/patches"},
             "for_control_plane": {"type": "bool", "default": True},
             "bundle_manifest": {"type": "path", "default": "/var/lib/multinic/bundle/current/manifest.json"},
+            "bin_dir": {"type": "path", "default": BIN_DIR},
             "wait": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 900},
-            "lock_timeout": {"type": "int", "default": 600},
+            "lock_timeout": {"type": "int"},
         },
         supports_check_mode=True,
     )
@@ -923,6 +1074,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except (OSError, subprocess.SubprocessError) as error:
         module.fail_json(msg=f"kubeadm could not be run: {error}")
+    except ValueError as error:
+        module.fail_json(msg=f"a file of this host, or an answer of the cluster, could not be read: {error}")
     for warning in member.warnings:
         module.warn(warning)
     module.exit_json(**result)

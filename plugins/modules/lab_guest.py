@@ -43,11 +43,17 @@ options:
       - V(frozen) stops the guest's processor in the middle of what it does, V(thawed) lets it go on.
       - V(rebooted) shuts down in order and boots; V(power_cycled) cuts the power of all guests at once and boots them.
         Both always change something.
-      - V(absent) kills the guest and removes its disk, console and host key.
+      - V(absent) kills the guest and removes its disk, console and host key. Without O(guests) that includes guests which
+        the lab's description no longer names.
     type: str
     choices: [started, stopped, killed, frozen, thawed, rebooted, power_cycled, absent]
   fresh:
     description: With O(state=started), throws the guest's disk away first, so that it boots as a new host.
+    type: bool
+    default: false
+  prune:
+    description:
+      - Makes guests V(absent) that the lab's description no longer names. Does nothing if O(guests) is given.
     type: bool
     default: false
   cards:
@@ -71,6 +77,13 @@ EXAMPLES = r"""
     lab: lab
     cache: /var/cache/multinic-kubernetes
     state: started
+
+- name: All guests are up, and those that are described no more are gone
+  multinic.kubernetes.lab_guest:
+    lab: lab
+    cache: /var/cache/multinic-kubernetes
+    state: started
+    prune: true
 
 - name: The cluster network of node01 is cut
   multinic.kubernetes.lab_guest:
@@ -141,11 +154,11 @@ class Guests:
         plan = _lab_run.load_plan(paths)
         self.lab = plan or _lab.Lab(paths.lab, (), ())
         self.there = plan is not None
-        # Without a description only absence can be brought about, and that for whatever is left.
         running = _lab_run.processes(paths)
         left = {entry.name for entry in (paths.folder / "guests").glob("*")} | set(running)
         known = [guest.name for guest in self.lab.guests]
-        self.left = sorted(left - set(known))
+        # Guests that were described once. Whoever speaks of all guests may mean these too.
+        self.left = sorted(left - set(known)) if names is None else []
         self.names = list(names) if names is not None else known
         self.before = {name: self.state(running, name) for name in [*self.names, *self.left]}
         self.processors = _lab.processors(self.lab.guests, sorted(os.sched_getaffinity(0)))
@@ -277,15 +290,15 @@ def refuse(guests: Guests, state: Optional[str], cards: dict[str, str]) -> None:
                 raise _lab_run.RunError(f"guest {name} has no card {card}; it has {', '.join(mine)}")
 
 
-def change_state(guests: Guests, state: str, fresh: bool, wait: bool, check_mode: bool) -> dict[str, str]:
+def change_state(guests: Guests, state: str, fresh: bool, prune: bool, wait: bool, check_mode: bool) -> dict[str, str]:
     """Brings the guests to a state; returns by guest what was or would be done."""
     names = guests.names
-    if state == "absent" and not guests.there:
-        names = sorted({*names, *guests.left})
     otherwise = []
     if state == "started" and not fresh:
         otherwise = [name for name in names if guests.before[name] in ("running", "frozen") and guests.differs(name)]
     actions = _lab.actions(state, fresh, {name: guests.before[name] for name in names}, otherwise)
+    if state == "absent" or prune:
+        actions |= _lab.actions("absent", False, {name: guests.before[name] for name in guests.left}, [])
     if not check_mode:
         guests.perform(actions, wait)
     return actions
@@ -314,6 +327,7 @@ def main() -> None:
             "guests": {"type": "list", "elements": "str"},
             "state": {"type": "str", "choices": list(_lab.OUTCOME)},
             "fresh": {"type": "bool", "default": False},
+            "prune": {"type": "bool", "default": False},
             "cards": {"type": "dict"},
             "wait": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 120},
@@ -333,13 +347,13 @@ def main() -> None:
             refuse(guests, state, cards)
             done: dict[str, str] = {}
             if state:
-                done = change_state(guests, state, params["fresh"], params["wait"], module.check_mode)
+                done = change_state(guests, state, params["fresh"], params["prune"], params["wait"], module.check_mode)
             for name, text in (change_cards(guests, cards, module.check_mode) if cards else {}).items():
                 done[name] = "; ".join(filter(None, [done.get(name, ""), text]))
             processes = _lab_run.processes(paths)
             after = {name: guests.state(processes, name) for name in guests.before if name in [*guests.names, *done]}
             if module.check_mode and state:
-                after.update(dict.fromkeys([name for name in done if name in after], _lab.OUTCOME[state]))
+                after.update({name: _lab.OUTCOME["absent" if name in guests.left else state] for name in done})
     except (_lab.LabError, _lab_run.RunError, OSError) as exc:
         module.fail_json(msg=f"Lab {params['lab']}: {exc}")
     module.exit_json(

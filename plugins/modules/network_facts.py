@@ -112,7 +112,9 @@ ansible_facts:
           returned: success
           type: dict
         clock:
-          description: Seconds since 1970, whether the kernel says that its clock is synchronised, and the time daemon.
+          description:
+            - Seconds since 1970, whether the kernel says that its clock is synchronised, the time daemon, and the sources that
+              are configured, as lines of chrony's configuration.
           returned: success
           type: dict
         system:
@@ -139,10 +141,10 @@ ansible_facts:
           type: list
           elements: dict
         kubernetes:
-          description: Whether the host is a member of a cluster, and of whose.
+          description: Whether the host is a member of a cluster, of whose, and with which version.
           returned: success
           type: dict
-          sample: {member: false, admin_conf: false, node_name: "", kubelet_conf: false, ours: false}
+          sample: {member: false, admin_conf: false, node_name: "", version: "", kubelet_conf: false, ours: false}
         disk:
           description: Free and total space of the file system that holds /var/lib, in MiB.
           returned: success
@@ -156,6 +158,7 @@ ansible_facts:
 """
 
 import ctypes
+import glob
 import os
 import platform
 import socket
@@ -308,12 +311,18 @@ class Host:
         status = int.from_bytes(state.raw[40:44], sys.byteorder)
         return answer != TIME_ERROR and not status & UNSYNCHRONISED
 
+    def time_sources(self, daemon: str) -> list[str]:
+        patterns = (*_facts.CHRONY_FILES, *_facts.NTP_FILES, *_facts.TIMESYNCD_FILES)
+        paths = [path for pattern in patterns for path in sorted(glob.glob(pattern))]
+        return _facts.time_sources({path: self.read(path) for path in paths}, daemon)
+
     def kubernetes(self) -> dict[str, Any]:
         marker = self.read(str(MEMBER)) if MEMBER.exists() else None
         return {
             "member": marker is not None,
             "admin_conf": os.path.exists("/etc/kubernetes/admin.conf"),
             "node_name": _facts.member_node_name(marker or ""),
+            "version": _facts.member_version(marker or ""),
             "kubelet_conf": os.path.exists("/etc/kubernetes/kubelet.conf"),
             "ours": OURS.is_dir(),
         }
@@ -342,6 +351,7 @@ class Host:
                 "epoch": time.time(),
                 "synchronised": self.synchronised(),
                 "daemon": daemons[0] if daemons else "",
+                "sources": self.time_sources(daemons[0] if daemons else ""),
             },
             "system": self.system(),
             "network_managers": _facts.active_among(units, _facts.NETWORK_MANAGERS),

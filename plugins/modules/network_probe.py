@@ -11,7 +11,8 @@ author: "multinic.kubernetes contributors (@multinic)"
 description:
   - Sends ICMP echo requests to every peer, from the planned address and the planned card only, small ones and ones that
     fill the planned MTU and must not be fragmented. To peers that stay silent TCP is tried too.
-  - Asks the kernel which card and source it takes to each peer by itself, and looks for kernel modules.
+  - Asks the kernel which card and source it takes to each peer by itself, and looks for kernel modules, commands and
+    network plugins.
   - The action plugin of the same name runs first. It fills in what is not given from the fact C(cluster_plan), and
     measures the host's clock against the controller's, with the round trip taken out.
   - It needs root on the host, and changes nothing.
@@ -45,10 +46,27 @@ options:
         description: Bytes of the largest packet that must pass, IP header included.
         type: int
         default: 1500
+      ports:
+        description: TCP ports that are tried, because the peer has a firewall. An open and a refused one both pass.
+        type: list
+        elements: int
+        default: []
   kernel_modules:
     description: Kernel modules that must be loaded, built in or loadable. The default is the plan's.
     type: list
     elements: str
+  commands:
+    description: Commands to look for. The default is the plan's.
+    type: list
+    elements: str
+  cni_plugins:
+    description: Network plugins to look for, in C(/opt/cni/bin), C(/usr/lib/cni) and C(/usr/libexec/cni).
+    type: list
+    elements: str
+  own_files:
+    description: Files that the collection takes over; those that somebody else wrote are told.
+    type: list
+    elements: path
   wait:
     description: Seconds to wait for answers. Packets are repeated three times within that time.
     type: float
@@ -86,6 +104,7 @@ network_probe:
           full_milliseconds: 0.6
           largest: 1500
           tcp: ""
+          blocked: []
     lookups:
       description: Which card and source the kernel takes to each peer.
       returned: success
@@ -94,6 +113,24 @@ network_probe:
       description: Whether each module is there.
       returned: success
       type: dict
+    commands:
+      description: Whether each command is there.
+      returned: success
+      type: dict
+    cni_plugins:
+      description: Whether each network plugin is there.
+      returned: success
+      type: dict
+    foreign_files:
+      description: Those of O(own_files) that are there and that this collection did not write.
+      returned: success
+      type: list
+      elements: str
+    systemd:
+      description: The version of systemd, null if it does not tell.
+      returned: success
+      type: int
+      sample: 252
     clock:
       description: The clock's offset from the controller's, and how far it may be wrong.
       returned: success
@@ -127,6 +164,10 @@ IPV6_MTU_DISCOVER = 23
 PMTUDISC_PROBE = 3
 IPPROTO_ICMPV6 = 58
 SSH = 22
+AT_ONCE = 256  # connections
+FOLDERS = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/sbin"]
+PLUGIN_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
+OURS = "Written by multinic.kubernetes"
 
 
 @dataclass
@@ -214,27 +255,42 @@ class Pinger:
                 packet.milliseconds = round((time.monotonic() - packet.sent) * 1000, 3)
                 missing -= 1
 
-    def knock(self, addresses: list[str], wait: float) -> dict[str, str]:
-        """Ask by TCP where ICMP is silent: an open and a refused port both prove the way."""
-        answers: dict[str, str] = {}
-        waiting: dict[socket.socket, str] = {}
-        for address in addresses:
+    def knock(self, doors: list[tuple[str, int]], wait: float) -> dict[tuple[str, int], str]:
+        """Try TCP ports of addresses: an open and a refused one both prove the way. Doors without an answer are left out."""
+        answers: dict[tuple[str, int], str] = {}
+        for start in range(0, len(doors), AT_ONCE):
+            answers.update(self.knock_at_once(doors[start : start + AT_ONCE], wait))
+        return answers
+
+    def knock_at_once(self, doors: list[tuple[str, int]], wait: float) -> dict[tuple[str, int], str]:
+        answers: dict[tuple[str, int], str] = {}
+        waiting: dict[socket.socket, tuple[str, int]] = {}
+        for door in doors:
             sock = socket.socket(socket.AF_INET if self.family == 4 else socket.AF_INET6, socket.SOCK_STREAM)
             self.bind(sock)
             sock.setblocking(False)
-            sock.connect_ex((address, SSH))
-            waiting[sock] = address
+            code = sock.connect_ex(door)
+            if code in {0, errno.ECONNREFUSED}:
+                answers[door] = answer(door, code)
+            if code == errno.EINPROGRESS:
+                waiting[sock] = door
+            else:
+                sock.close()
         until = time.monotonic() + wait
         while waiting and (left := until - time.monotonic()) > 0:
             for sock in select.select([], list(waiting), [], left)[1]:
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                address = waiting.pop(sock)
+                door = waiting.pop(sock)
                 sock.close()
                 if code in {0, errno.ECONNREFUSED}:
-                    answers[address] = f"port {SSH} is {'refused' if code else 'open'}"
+                    answers[door] = answer(door, code)
         for sock in waiting:
             sock.close()
         return answers
+
+
+def answer(door: tuple[str, int], code: int) -> str:
+    return f"port {door[1]} is {'refused' if code else 'open'}"
 
 
 def measure(pinger: Pinger, peers: list[dict[str, Any]], wait: float) -> list[dict[str, Any]]:
@@ -249,15 +305,17 @@ def measure(pinger: Pinger, peers: list[dict[str, Any]], wait: float) -> list[di
     ]
     if steps:
         pinger.run(steps, wait)
-    silent = [packet.address for packet in small if packet.milliseconds is None]
-    answers = pinger.knock(silent, wait) if silent else {}
+    doors = [(packet.address, SSH) for packet in small if packet.milliseconds is None]
+    doors += [(peer["address"], port) for peer in peers for port in peer["ports"]]
+    answers = pinger.knock(doors, wait)
     return [
         {
-            **peer,
+            **{key: value for key, value in peer.items() if key != "ports"},
             "milliseconds": little.milliseconds,
             "full_milliseconds": large.milliseconds,
             "largest": _largest([large, *(step for step in steps if step.address == peer["address"])]),
-            "tcp": answers.get(peer["address"], ""),
+            "tcp": answers.get((peer["address"], SSH), ""),
+            "blocked": [port for port in peer["ports"] if (peer["address"], port) not in answers],
         }
         for peer, little, large in zip(peers, small, full)
     ]
@@ -289,6 +347,34 @@ def kernel_modules(names: list[str]) -> dict[str, bool]:
     return {name: name.replace("-", "_") in known or os.path.isdir(f"/sys/module/{name}") for name in names}
 
 
+def commands(module: AnsibleModule, names: list[str]) -> dict[str, bool]:
+    return {name: module.get_bin_path(name, opt_dirs=FOLDERS) is not None for name in names}
+
+
+def cni_plugins(names: list[str]) -> dict[str, bool]:
+    return {name: any(os.access(f"{folder}/{name}", os.X_OK) for folder in PLUGIN_FOLDERS) for name in names}
+
+
+def foreign_files(paths: list[str]) -> list[str]:
+    foreign = []
+    for path in paths:
+        try:
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if text.strip() and OURS not in text:
+            foreign.append(path)
+    return foreign
+
+
+def systemd_version(module: AnsibleModule) -> Optional[int]:
+    program = module.get_bin_path("systemctl")
+    if program is None:
+        return None
+    _code, out, _err = module.run_command([program, "--version"])
+    return _probe.systemd_version(out)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -301,9 +387,13 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "address": {"type": "str", "required": True},
                     "size": {"type": "int", "default": 1500},
+                    "ports": {"type": "list", "elements": "int", "default": []},
                 },
             },
             "kernel_modules": {"type": "list", "elements": "str"},
+            "commands": {"type": "list", "elements": "str"},
+            "cni_plugins": {"type": "list", "elements": "str"},
+            "own_files": {"type": "list", "elements": "path"},
             "wait": {"type": "float", "default": 3},
         },
         required_together=[("interface", "source")],
@@ -314,6 +404,10 @@ def main() -> None:
         "peers": [],
         "lookups": lookups(module, [peer["address"] for peer in peers]),
         "kernel_modules": kernel_modules(module.params["kernel_modules"] or []),
+        "commands": commands(module, module.params["commands"] or []),
+        "cni_plugins": cni_plugins(module.params["cni_plugins"] or []),
+        "foreign_files": foreign_files(module.params["own_files"] or []),
+        "systemd": systemd_version(module),
         "trouble": "",
     }
     if peers:

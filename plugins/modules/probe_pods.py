@@ -11,7 +11,7 @@ version_added: "1.0.0"
 author:
   - multinic.kubernetes contributors (@multinic)
 description:
-  - Starts a DaemonSet of pause containers in kube-system and waits until each node has its pod. The image is the one that
+  - Starts a pause container on each node, in kube-system, and waits until all have an address. The image is the one that
     every node needs anyway, so nothing is pulled.
   - M(multinic.kubernetes.cluster_status) pings from the network of one pod to the others.
   - Runs on a control plane. Where there is no cluster yet it does nothing.
@@ -50,6 +50,10 @@ options:
     description: The manifest of the unpacked bundle, which names the pause image.
     type: path
     default: /var/lib/multinic/bundle/current/manifest.json
+  bin_dir:
+    description: Where kubectl is, before the usual folders are searched.
+    type: path
+    default: /usr/local/bin
 seealso:
   - module: multinic.kubernetes.cluster_status
 """
@@ -78,7 +82,7 @@ trouble:
   type: list
   elements: str
   returned: always
-  sample: ["node01: pod multinic-probe-x7x2p is Pending"]
+  sample: ["node01: pod multinic-probe-18d0c2-node01 is Pending"]
 """
 
 import json
@@ -89,7 +93,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils._verify import PROBE_LABEL, pod_of, probe_daemonset
+from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import (
+    BIN_DIR,
+    Answer,
+    Kubectl,
+    NoKubectlError,
+    find_kubectl,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._verify import PROBE_LABEL, pod_of, probe_pods
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -98,19 +109,23 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "wait": {"type": "int", "default": 60},
     "kubeconfig": {"type": "path", "default": "/etc/kubernetes/admin.conf"},
     "bundle_manifest": {"type": "path", "default": "/var/lib/multinic/bundle/current/manifest.json"},
+    "bin_dir": {"type": "path", "default": BIN_DIR},
 }
+PATIENCE = 30
+
+
+class ProbeError(Exception):
+    """What could not be done, for the person who has to mend it."""
 
 
 class Probe:
     def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
         self.params: dict[str, Any] = module.params
 
-    def kubectl(self, *words: str, data: str = "") -> tuple[int, str, str]:
-        environment = {"KUBECONFIG": self.params["kubeconfig"]}
-        command = ["kubectl", "--request-timeout=15s", "--namespace=kube-system", *words]
-        status, out, err = self.module.run_command(command, data=data or None, environ_update=environment)
-        return int(status), str(out), str(err).strip()
+    def ask(self, *words: str, stdin: str = "") -> Answer:
+        bin_dir = self.params["bin_dir"]
+        kubectl = Kubectl(find_kubectl(bin_dir), self.params["kubeconfig"], bin_dir)
+        return kubectl.ask("--namespace=kube-system", *words, stdin=stdin, patience=PATIENCE)
 
     def image(self) -> str:
         if self.params["image"]:
@@ -122,24 +137,31 @@ class Probe:
             return ""
 
     def start(self) -> tuple[list[dict[str, str]], list[str]]:
+        if not self.params["nodes"]:
+            return [], []
         image = self.image()
         if not image:
             return [], [f"no image for probe pods: {self.params['bundle_manifest']} names none, and none was given"]
-        status, _out, err = self.kubectl("apply", "-f", "-", data=json.dumps(probe_daemonset(image)))
-        if status != 0:
-            return [], [f"probe pods could not be started: {err}"]
+        pods = probe_pods(self.params["nodes"], image, format(time.time_ns(), "x"))
+        answer = self.ask("apply", "-f", "-", stdin=json.dumps(pods))
+        if not answer.good:
+            return [], [f"probe pods could not be started: {answer.complaint}"]
         deadline = time.monotonic() + self.params["wait"]
         while True:
-            pods, trouble = self.look()
+            running, trouble = self.look()
             if not trouble or time.monotonic() > deadline:
-                return pods, trouble
+                return running, trouble
             time.sleep(0.5)
 
     def look(self) -> tuple[list[dict[str, str]], list[str]]:
-        status, out, err = self.kubectl("get", "pods", "-l", f"app={PROBE_LABEL}", "-o", "json")
-        if status != 0:
-            return [], [f"probe pods could not be listed: {err}"]
-        live = [pod for pod in json.loads(out)["items"] if not pod["metadata"].get("deletionTimestamp")]
+        answer = self.ask("get", "pods", "-l", f"app={PROBE_LABEL}", "-o", "json")
+        if not answer.good:
+            return [], [f"probe pods could not be listed: {answer.complaint}"]
+        try:
+            items = json.loads(answer.out)["items"]
+        except (ValueError, KeyError, TypeError) as error:
+            return [], [f"probe pods could not be listed: kubectl's answer is no list ({error})"]
+        live = [pod for pod in items if not pod["metadata"].get("deletionTimestamp")]
         found = [pod_of(item) for item in live]
         running = [pod for pod in found if pod["phase"] == "Running" and pod["address"]]
         return [{key: str(pod[key]) for key in ("node", "address", "uid")} for pod in running], self.missing(
@@ -157,11 +179,10 @@ class Probe:
         return trouble
 
     def stop(self) -> None:
-        status, _out, err = self.kubectl(
-            "delete", "daemonset", PROBE_LABEL, "--ignore-not-found", "--wait=false", "--grace-period=0"
-        )
-        if status != 0:
-            self.module.fail_json(msg=f"The DaemonSet {PROBE_LABEL} of kube-system could not be removed: {err}")
+        label = f"--selector=app={PROBE_LABEL}"
+        answer = self.ask("delete", "pods", label, "--ignore-not-found", "--wait=false", "--grace-period=0")
+        if not answer.good:
+            raise ProbeError(f"The pods {PROBE_LABEL}-… of kube-system could not be removed: {answer.complaint}")
 
 
 def main() -> None:
@@ -169,10 +190,15 @@ def main() -> None:
     probe = Probe(module)
     if module.check_mode or not Path(module.params["kubeconfig"]).exists():
         module.exit_json(changed=False, pods=[], trouble=[])
-    if module.params["state"] == "absent":
-        probe.stop()
-        module.exit_json(changed=True, pods=[], trouble=[])
-    pods, trouble = probe.start()
+    pods: list[dict[str, str]] = []
+    trouble: list[str] = []
+    try:
+        if module.params["state"] == "absent":
+            probe.stop()
+        else:
+            pods, trouble = probe.start()
+    except (ProbeError, NoKubectlError, OSError) as error:
+        module.fail_json(msg=str(error))
     module.exit_json(changed=True, pods=pods, trouble=trouble)
 
 

@@ -21,6 +21,7 @@ from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_source
 
 Hostvars = t.Mapping[str, t.Mapping[str, t.Any]]
 PER_HOST = "cluster_network"
+SILENT = "waiting for privilege escalation prompt"
 
 
 class Inventory(t.NamedTuple):
@@ -30,10 +31,20 @@ class Inventory(t.NamedTuple):
 
 
 def read_inventory(
-    hostvars: Hostvars, control_plane: t.Sequence[str], nodes: t.Sequence[str], facts_result: str = ""
+    hostvars: Hostvars,
+    control_plane: t.Sequence[str],
+    nodes: t.Sequence[str],
+    facts_result: str = "",
+    *,
+    in_run: t.Sequence[str] | None = None,
+    others: t.Sequence[t.Mapping[str, t.Any]] = (),
 ) -> Inventory:
-    """Hosts of both groups in the inventory's order, with their variables templated for each of them."""
+    """Hosts of both groups in the inventory's order, with their variables templated for each of them.
+
+    in_run names the hosts of the play, all if it is not told. The others' facts are in the results of a looped task.
+    """
     names = list(dict.fromkeys([*control_plane, *nodes]))
+    outside = {str(result.get("item")): result for result in others if not result.get("skipped")}
     masters, workers = set(control_plane), set(nodes)
     hosts: list[Host] = []
     variables: dict[str, dict[str, t.Any]] = {}
@@ -57,7 +68,8 @@ def read_inventory(
                 )
         network = values.pop(PER_HOST, None)
         variables[name] = values
-        facts = facts_of(mine)
+        result = outside.get(name) or (mine.get(facts_result) if facts_result else None)
+        facts = facts_of(outside.get(name) or {}) or facts_of(mine)
         hosts.append(
             Host(
                 name=name,
@@ -65,8 +77,9 @@ def read_inventory(
                 control_plane=name in masters,
                 worker=name in workers,
                 facts=facts,
-                trouble="" if facts is not None else trouble_of(mine.get(facts_result) if facts_result else None),
+                trouble="" if facts is not None else trouble_of(result, mine.get("ansible_host")),
                 cluster_network=network,
+                in_run=in_run is None or name in in_run,
             )
         )
     return Inventory(hosts, variables, findings)
@@ -78,13 +91,16 @@ def facts_of(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any] | None:
     return plain(facts) if facts else None
 
 
-def trouble_of(result: t.Any) -> str:
-    """Why a host's task brought nothing, from its registered result."""
+def trouble_of(result: t.Any, address: t.Any = None) -> str:
+    """Why a host's task brought nothing, from its registered result and the address Ansible has for it."""
     result = plain(result) if result else {}
     told = " ".join(str(result.get(key) or "").strip() for key in ("msg", "module_stderr")).strip()
     told = told.removeprefix("Task failed: ")
+    if SILENT in told:
+        # Over a connection that is there already, a host that has died shows only like this.
+        told = f"it went silent, or its sudo waits for something ({told.rstrip(':')})"
     if result.get("unreachable"):
-        return f"it cannot be reached: {told}"
+        return f"it cannot be reached{f' at {address}' if address else ''}: {told}"
     if result.get("skipped"):
         return ""
     return told

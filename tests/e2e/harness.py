@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("MULTINIC_CACHE", "/var/cache/multinic-kubernetes"))
+CACHE = Path(os.environ.get("MULTINIC_CACHE") or "/var/cache/multinic-kubernetes")
 LOGS = CACHE / "logs" / "e2e"
 
 RECAP = re.compile(

@@ -4,16 +4,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COLLECTIONS = REPOSITORY / ".collections"
 
 # A namespace package: whatever other collections the environment holds stay reachable.
 sys.path.insert(0, str(COLLECTIONS))
+
+# Examples that failed are kept beside everything else that is made; make tells pytest and ruff the same.
+if os.environ.get("MULTINIC_CACHE"):
+    set_hypothesis_home_dir(Path(os.environ["MULTINIC_CACHE"]) / "hypothesis")
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,12 @@ MASTERS = {"master1": 129, "master2": 128, "master3": 130}
 WORKERS = {"node01": 131}
 INTERNAL = "192.168.253"
 SHA = "a" * 64
-MANIFEST: dict[str, Any] = {"kubernetes_version": "v1.20.2", "architecture": "amd64", "parts": []}
+# Calico without calico/node, whose tag would tell its version.
+CALICO: list[dict[str, Any]] = [
+    {"kind": "manifest", "path": "manifests/calico.yaml"},
+    {"kind": "image", "path": "images/calico.tar", "images": ["docker.io/calico/cni:v3.15.5"]},
+]
+MANIFEST: dict[str, Any] = {"kubernetes_version": "v1.20.2", "architecture": "amd64", "parts": CALICO}
 
 
 def address(text: str, **more: Any) -> dict[str, Any]:

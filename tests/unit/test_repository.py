@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ def test_role_variables_carry_its_name(role: Path) -> None:
 def test_role_options_are_described(role: Path) -> None:
     for name, entry in load(role / "meta/argument_specs.yml")["argument_specs"].items():
         assert entry.get("short_description"), name
+        assert entry.get("version_added"), f"{name}: the changelog lists only roles that say since when they are there"
         undescribed = [option for option, spec in (entry.get("options") or {}).items() if not spec.get("description")]
         assert not undescribed
 
@@ -229,6 +231,14 @@ def test_version_is_the_changelogs_newest() -> None:
     assert f"v{newest}".replace(".", "\\.") in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def test_the_changelog_names_every_role_and_module() -> None:
+    releases = load(ROOT / "changelogs/changelog.yaml")["releases"].values()
+    roles = [entry["name"] for release in releases for entry in release.get("objects", {}).get("role", [])]
+    modules = [entry["name"] for release in releases for entry in release.get("modules", [])]
+    assert sorted(roles) == names(ROLES)
+    assert sorted(modules) == names(MODULES)
+
+
 @pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt"])
 def test_locks_are_hashed_and_name_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text(encoding="utf-8")
@@ -252,7 +262,20 @@ def test_make_targets_stay_thin_and_are_documented() -> None:
     recipes = re.findall(r"^([\w-]+):(.*)\n((?:\t.*\n)*)", text, re.M)
     assert {"demo", "demo-down", "test", "cluster", "help"} <= {name for name, _rest, _recipe in recipes}
     assert not [name for name, _rest, recipe in recipes if recipe.count("\n") > 5]
-    assert not [name for name, rest, _recipe in recipes if "## " not in rest and name != "packages"]
+    assert not [name for name, rest, _recipe in recipes if "## " not in rest and name not in ("packages", "root")]
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [([], {}), ([], {"MULTINIC_CACHE": ""}), (["MULTINIC_CACHE="], {})],
+    ids=["unset", "empty", "empty on the command line"],
+)
+def test_make_falls_back_to_the_default_cache(words: list[str], environment: dict[str, str]) -> None:
+    others = {name: value for name, value in os.environ.items() if name not in ("MULTINIC_CACHE", "MAKEFLAGS")}
+    told = subprocess.run(
+        ["make", "help", *words], cwd=ROOT, env={**others, **environment}, check=True, capture_output=True, text=True
+    ).stdout
+    assert "Cache: /var/cache/multinic-kubernetes\n" in told
 
 
 def test_checkout_mode_link_leads_to_the_checkout() -> None:
@@ -295,12 +318,31 @@ def test_the_collection_works_installed(tmp_path: Path) -> None:
     (tmp_path / "ansible.cfg").touch()
     run("ansible.cli.galaxy", "collection", "build", str(ROOT), "--output-path", str(tmp_path))
     [archive] = tmp_path.glob("multinic-kubernetes-*.tar.gz")
+    with tarfile.open(archive) as packed:
+        members = packed.getnames()
+    hidden = {name for name in members if any(part.startswith((".", "__pycache__")) for part in Path(name).parts)}
+    assert not hidden, "tools' settings and caches have no place in the collection"
     run("ansible.cli.galaxy", "collection", "install", str(archive), "--offline", "-p", str(tmp_path / "installed"))
     installed = tmp_path / "installed/ansible_collections/multinic/kubernetes"
     assert (installed / "meta/runtime.yml").is_file()
     assert not any((installed / name).exists() for name in (".collections", "molecule", "tests/e2e", "Makefile"))
     for playbook in names(PLAYBOOKS):
         run("ansible.cli.playbook", "--syntax-check", "-i", "localhost,", f"multinic.kubernetes.{Path(playbook).stem}")
+
+
+def test_roles_find_the_cache_in_one_way() -> None:
+    """An inventory's multinic_cache, else MULTINIC_CACHE unless it is empty, else the default."""
+    ways = {
+        role.name: value
+        for role in ROLES
+        for name, value in (load(role / "defaults/main.yml") or {}).items()
+        if name == f"{role.name}_cache"
+    }
+    assert {"bundle_build", "lab"} <= set(ways)
+    assert len(set(ways.values())) == 1, ways
+    for name in ways:
+        spec = load(ROOT / f"roles/{name}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+        assert spec[f"{name}_cache"]["default"] == ways[name]
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -41,8 +41,15 @@ def test_kernel_forwards_and_sees_bridged_packets(host: Host) -> None:
     assert host.sysctl("net.bridge.bridge-nf-call-iptables") == 1
 
 
-def test_swap_is_off(host: Host) -> None:
+def test_parameters_come_after_those_of_sysctl_conf_at_boot(host: Host) -> None:
+    files = host.check_output("ls /etc/sysctl.d").split()
+    assert "99-zz-multinic-node.conf" in files
+    assert not [name for name in files if name.startswith("90-multinic")]
+
+
+def test_swap_is_off_and_stays_off(host: Host) -> None:
     assert host.check_output("swapon --show --noheadings") == ""
+    assert host.run("systemctl is-enabled swap.target").stdout.strip() == "masked"
 
 
 def test_names_lead_to_cluster_addresses(host: Host, name: str) -> None:

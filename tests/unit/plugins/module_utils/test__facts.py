@@ -121,6 +121,60 @@ def test_small_files() -> None:
     assert _facts.parse_hosts_file("127.0.1.1 a b # c\n#x y\n::1\n") == [{"address": "127.0.1.1", "names": ["a", "b"]}]
     assert _facts.member_node_name('{"node_name": "n1"}') == "n1"
     assert [_facts.member_node_name(text) for text in ("", "{", "[]", "{}")] == [""] * 4
+    assert _facts.member_version('{"kubernetes_version": "v1.20.2"}') == "v1.20.2"
+    assert [_facts.member_version(text) for text in ("", "{", "[]", "{}")] == [""] * 4
+
+
+CHRONY = """\
+# Debian's own
+pool 2.debian.pool.ntp.org  iburst   # four of them
+server 192.0.2.1 key 7 iburst nts
+refclock PHC /dev/ptp0 poll 3
+! server commented.example
+#server commented.example
+keyfile /etc/chrony/chrony.keys
+"""
+TIMESYNCD = "[Time]\n{}NTP=a.example b.example\n#FallbackNTP=0.pool.example 1.pool.example\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "daemon", "sources"),
+    [
+        (
+            {
+                "/etc/chrony/chrony.conf": CHRONY,
+                "/etc/chrony/sources.d/x.sources": "server 192.0.2.1\npeer p.example\n",
+            },
+            "chrony",
+            [
+                "pool 2.debian.pool.ntp.org iburst",
+                "server 192.0.2.1 iburst nts",
+                "refclock PHC /dev/ptp0 poll 3",
+                "peer p.example",
+            ],
+        ),
+        (
+            {"/etc/ntp.conf": "server 127.127.1.0\nserver n.example prefer\npool p.example\nrestrict ::1\n"},
+            "ntpd",
+            ["server n.example iburst", "pool p.example iburst"],
+        ),
+        (
+            {"/etc/systemd/timesyncd.conf": TIMESYNCD.format("")},
+            "systemd-timesyncd",
+            ["server a.example iburst", "server b.example iburst"],
+        ),
+        (
+            {"/etc/systemd/timesyncd.conf": TIMESYNCD.format("#")},
+            "systemd-timesyncd",
+            ["server 0.pool.example iburst", "server 1.pool.example iburst"],
+        ),
+        ({"/etc/systemd/timesyncd.conf": TIMESYNCD.format("#")}, "chrony", []),
+        ({}, "", []),
+    ],
+    ids=["chrony", "ntpd", "timesyncd", "timesyncd's own", "timesyncd is not used", "nothing"],
+)
+def test_time_sources(files: dict[str, str], daemon: str, sources: list[str]) -> None:
+    assert _facts.time_sources(files, daemon) == sources
 
 
 @pytest.mark.parametrize(

@@ -140,16 +140,21 @@ def test_a_fresh_host_gets_everything_in_order() -> None:
         "turn swap off on /dev/sda2",
         "create directory /etc/x",
         "create /etc/modules-load.d/multinic-t.conf",
-        "create /etc/sysctl.d/90-multinic-t.conf",
+        "create /etc/sysctl.d/99-zz-multinic-t.conf",
         "create /etc/x/a",
         "link /etc/x/l to a",
         "edit /etc/fstab",
+        "mask swap.target",
         "enable chrony.service",
         "start chrony.service",
     ]
     # A unit that is only now started needs no restart; fstab is read by systemd, so it has to be told.
     assert (plan.restarts, plan.daemon_reload, plan.swap_off) == ([], True, True)
-    assert plan.systemctl == [("enable", ["chrony.service"]), ("start", ["chrony.service"])]
+    assert plan.systemctl == [
+        ("mask", ["swap.target"]),
+        ("enable", ["chrony.service"]),
+        ("start", ["chrony.service"]),
+    ]
 
 
 def test_a_host_as_desired_has_no_changes() -> None:
@@ -180,9 +185,12 @@ def test_a_host_as_desired_has_no_changes() -> None:
             "/etc/hosts": file(core.with_block(HOSTS, "10.0.0.1 a", "multinic", "t")),
             core.FSTAB: file("# multinic: /dev/sda2 none swap sw 0 0\n"),
             "/etc/modules-load.d/multinic-t.conf": file(core.modules_file(["overlay"])),
-            "/etc/sysctl.d/90-multinic-t.conf": file(core.sysctls_file({"net.ipv4.ip_forward": 1})),
+            "/etc/sysctl.d/99-zz-multinic-t.conf": file(core.sysctls_file({"net.ipv4.ip_forward": 1})),
         },
-        units={"chrony.service": FoundUnit("loaded", "active", "enabled")},
+        units={
+            "chrony.service": FoundUnit("loaded", "active", "enabled"),
+            "swap.target": FoundUnit("masked", "inactive", "masked"),
+        },
     )
     plan = core.plan(wish, found)
     assert plan.changes == []
@@ -198,6 +206,15 @@ def test_a_running_unit_is_restarted_once_for_two_changed_files() -> None:
     assert plan.restarts == ["a.service"]
 
 
+def test_a_unit_that_fails_again_and_again_is_restarted_with_its_new_file_and_not_started_as_well() -> None:
+    units = {"a.service": FoundUnit("loaded", "activating", "enabled", sub="auto-restart")}
+    wish = params(
+        files=[{"path": "/etc/x", "content": "x", "restart": ["a"]}], units=[{"name": "a", "state": "started"}]
+    )
+    plan = core.plan(wish, Found(units=units))
+    assert (plan.systemctl, plan.restarts) == ([], ["a.service"])
+
+
 def test_a_unit_is_not_restarted_for_an_unchanged_file() -> None:
     wish = params(files=[{"path": "/etc/x", "content": "x", "restart": ["a"]}])
     assert core.plan(wish, Found(paths={"/etc/x": file("x")}, units=RUNNING)).changes == []
@@ -207,6 +224,13 @@ def test_a_restart_that_an_earlier_run_owed_is_made_up_for() -> None:
     plan = core.plan(params(), Found(units=RUNNING, pending_restarts=("a.service",)))
     assert plan.restarts == ["a.service"]
     assert "an earlier run" in plan.changes[0]
+
+
+@pytest.mark.parametrize("active", ["inactive", "failed"])
+def test_a_unit_that_does_not_run_is_not_restarted(active: str) -> None:
+    wish = params(files=[{"path": "/etc/systemd/system/a.service", "content": "new\n", "restart": ["a"]}])
+    plan = core.plan(wish, Found(units={"a.service": FoundUnit("loaded", active, "disabled")}))
+    assert (plan.restarts, plan.changes) == ([], ["create /etc/systemd/system/a.service"])
 
 
 def test_restarts_follow_the_order_of_units() -> None:
@@ -254,6 +278,9 @@ def test_a_unit_newer_than_systemd_knows_means_a_reload_after_an_interrupted_run
         ({"state": "started"}, FoundUnit("loaded", "failed", "enabled"), ["start"]),
         ({"state": "stopped"}, FoundUnit("loaded", "failed", "enabled"), []),
         ({}, FoundUnit("loaded", "active", "disabled"), []),
+        ({"state": "started"}, FoundUnit("loaded", "activating", "enabled", sub="start"), []),
+        ({"state": "started"}, FoundUnit("loaded", "activating", "enabled", sub="auto-restart"), ["start"]),
+        ({"state": "stopped"}, FoundUnit("loaded", "activating", "enabled", sub="auto-restart"), ["stop"]),
     ],
 )
 def test_units(unit: dict[str, Any], found: FoundUnit, verbs: list[str]) -> None:
@@ -302,9 +329,65 @@ def test_a_link_may_leave_what_others_put_there() -> None:
     assert core.plan(wish, Found(paths={"/l": file("x")})).changes == ["link /l to t"]
 
 
+def test_a_link_leads_to_the_first_target_that_is_there() -> None:
+    wish = params(links=[{"path": "/l", "targets": ["/a/t", "/b/t"], "keep_existing": True}])
+    binary = FoundPath("file", mode=0o755)
+    assert core.plan(wish, Found(paths={"/a/t": binary, "/b/t": binary})).changes == ["link /l to /a/t"]
+    assert core.plan(wish, Found(paths={"/b/t": binary})).changes == ["link /l to /b/t"]
+    assert core.plan(wish, Found()).changes == []
+    # In check mode an earlier task may have to bring it yet.
+    assert core.plan(wish, Found(), check_mode=True).changes == ["link /l to /a/t"]
+    assert {"/a/t", "/b/t"} <= set(core.other_paths(wish))
+
+
+def test_a_wish_with_a_condition_holds_only_where_the_path_is_there() -> None:
+    wish = params(
+        files=[{"path": "/etc/cloud/c.cfg", "content": "x", "if_exists": "/etc/cloud"}],
+        blocks=[{"path": "/etc/cloud/hosts", "content": "y", "if_exists": "/etc/cloud/hosts"}],
+    )
+    assert core.plan(wish, Found()).changes == []
+    there = {"/etc/cloud": FoundPath("directory"), "/etc/cloud/hosts": file("")}
+    assert core.plan(wish, Found(paths=there)).changes == ["create /etc/cloud/c.cfg", "edit /etc/cloud/hosts"]
+    assert {"/etc/cloud", "/etc/cloud/hosts"} <= {*core.other_paths(wish), *core.text_paths(wish)}
+
+
+def test_a_file_of_somebody_else_is_saved_once_and_ours_never() -> None:
+    wish = params(files=[{"path": "/etc/x", "content": f"# {core.OURS}\nnew\n", "backup": True}])
+    saved = "/etc/x.multinic-saved"
+    assert saved in core.other_paths(wish)
+    plan = core.plan(wish, Found(paths={"/etc/x": file("theirs\n", 0o640)}))
+    assert plan.changes == [f"keep the file found at /etc/x as {saved}", "change /etc/x"]
+    assert [(write.action, write.path) for write in plan.writes] == [("save", "/etc/x"), ("file", "/etc/x")]
+    assert plan.writes[0].target == saved
+    for paths in (
+        {},
+        {"/etc/x": file("theirs\n"), saved: file("older\n")},
+        {"/etc/x": file(f"# {core.OURS}: changes are lost\nold\n")},
+    ):
+        assert not [write for write in core.plan(wish, Found(paths=paths)).writes if write.action == "save"]
+
+
+def test_a_block_that_changed_restarts_who_reads_it() -> None:
+    wish = params(blocks=[{"path": "/etc/x", "content": "y", "restart": ["a"]}])
+    assert core.plan(wish, Found(units=RUNNING)).restarts == ["a.service"]
+    assert core.watched_units(wish) == ["a.service"]
+
+
+def test_the_file_of_the_old_name_goes() -> None:
+    """90-… came before 99-sysctl.conf, which is Debian's link to /etc/sysctl.conf."""
+    wish = params(sysctls={"net.ipv4.ip_forward": 1})
+    new, old = core.sysctls_paths("t")
+    assert new > "/etc/sysctl.d/99-sysctl.conf" > old
+    found = Found(sysctls={"net.ipv4.ip_forward": "1"}, paths={old: file("x")})
+    assert core.plan(wish, found).changes == [f"create {new}", f"remove {old}"]
+    assert core.plan(params(sysctls={}), Found(paths={new: file("x")})).changes == [f"remove {new}"]
+
+
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
+        (params(links=[{"path": "/l"}]), "exactly one of target and targets"),
+        (params(links=[{"path": "/l", "target": "a", "targets": ["b"]}]), "exactly one of target and targets"),
         (params(name="a/b"), "name 'a/b' may hold only"),
         (params(files=[{"path": "/x"}]), "exactly one of content and source"),
         (params(files=[{"path": "/x", "content": "", "source": "/y"}]), "exactly one of content and source"),

@@ -174,6 +174,14 @@ def test_a_flag_can_be_repeated_where_kubeadm_can() -> None:
     ]
 
 
+@pytest.mark.parametrize("value", [False, "false", "False", "0", ["false"]])
+def test_an_api_server_that_answers_no_health_check_is_refused(value: Any) -> None:
+    (problem,) = problems("v1.31.0", apiserver_extra_args={"anonymous-auth": value})
+    assert problem.startswith("apiserver_extra_args.anonymous-auth: is off, and then /readyz answers")
+    assert "leave it out" in problem
+    assert init("v1.31.0", {"apiserver_extra_args": {"anonymous-auth": "true"}})
+
+
 @pytest.mark.parametrize("version", ["v1.20.2", "v1.22.0"])
 def test_the_configuration_names_the_patches_where_it_can(version: str) -> None:
     settings = {"patches_directory": "/var/lib/multinic/patches"}

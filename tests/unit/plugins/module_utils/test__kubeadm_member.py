@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _kubeadm_member as member
-from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm import discovery_kubeconfig
 
 SERVER = "https://apiserver.cluster.local:6443"
 WORKER = member.Wanted("join", "node01", "worker", "v1.20.2", SERVER)
 JOINING = member.Wanted("join", "master2", "control_plane", "v1.20.2", SERVER)
 FIRST = member.Wanted("init", "master1", "control_plane", "v1.20.2", SERVER)
+
+AS_WORKER = dataclasses.replace(JOINING, role="worker")
 
 NOTHING = member.Observed()
 KUBELET = member.Observed(kubelet_conf=True, server=SERVER)
@@ -51,6 +52,21 @@ def after(wanted: member.Wanted, seen: member.Observed, exit_code: int | None = 
         ("power lost while etcd joined", JOINING, after(JOINING, ALL_PODS), member.FINISH),
         ("failed with etcd joined", JOINING, after(JOINING, ALL_PODS, 1), member.FINISH),
         ("failed before etcd joined", JOINING, after(JOINING, NO_ETCD, 1), member.RESET),
+        ("a silent API server", WORKER, after(WORKER, dataclasses.replace(KUBELET, answered=False), 1), member.REFUSE),
+        ("a silent API server, seen by a control plane", JOINING,
+         after(JOINING, dataclasses.replace(NO_ETCD, answered=False), 1), member.REFUSE),
+        ("a silent API server, but an etcd member", JOINING,
+         after(JOINING, dataclasses.replace(ALL_PODS, answered=False), 1), member.FINISH),
+        ("a silent API server that never was", FIRST, after(FIRST, dataclasses.replace(ALL_PODS, answered=False)),
+         member.RESET),
+        ("another cluster's silent API server", WORKER,
+         after(WORKER, dataclasses.replace(KUBELET, answered=False, server="https://10.0.0.1:6443"), 1), member.RESET),
+        ("ended well in another role", JOINING, after(AS_WORKER, KUBELET, 0), member.REFUSE),
+        ("ended well under another name", WORKER, after(dataclasses.replace(WORKER, node_name="old"), KUBELET, 0),
+         member.REFUSE),
+        ("an etcd member that shall be a worker", dataclasses.replace(AS_WORKER),
+         after(JOINING, ALL_PODS, 1), member.REFUSE),
+        ("failed in another role", JOINING, after(AS_WORKER, KUBELET, 1), member.RESET),
         ("worker without a node", WORKER, after(WORKER, KUBELET, 1), member.RESET),
         ("worker with a node", WORKER, after(WORKER, REGISTERED), member.ADOPT),
         ("init without addons", FIRST, after(FIRST, dataclasses.replace(WHOLE, addons=False), 1), member.FINISH),
@@ -89,9 +105,26 @@ def test_a_marker_that_contradicts_is_not_overruled(marker: dict[str, Any], seen
     assert said in decision.reason
 
 
-def test_another_version_is_no_contradiction() -> None:
+def test_another_version_is_an_upgrade_and_not_done() -> None:
     marker = {**WORKER.marker(), "kubernetes_version": "v1.19.2"}
-    assert member.decide(WORKER, dataclasses.replace(KUBELET, marker=marker)).action == member.UNCHANGED
+    decision = member.decide(WORKER, dataclasses.replace(KUBELET, marker=marker))
+    assert decision.action == member.REFUSE
+    assert "a member with v1.19.2, but the plan says v1.20.2. This would be an upgrade" in decision.reason
+    unversioned = {name: value for name, value in marker.items() if name != "kubernetes_version"}
+    assert member.decide(WORKER, dataclasses.replace(KUBELET, marker=unversioned)).action == member.UNCHANGED
+
+
+def test_a_member_without_a_marker_is_not_to_be_reset_because_the_cluster_is_silent() -> None:
+    decision = member.decide(WORKER, dataclasses.replace(KUBELET, answered=False))
+    assert decision.action == member.REFUSE
+    assert "did not answer" in decision.reason
+    assert "kubeadm reset" not in decision.reason
+
+
+def test_silence_is_told_with_what_to_do() -> None:
+    reason = member.decide(WORKER, after(WORKER, dataclasses.replace(KUBELET, answered=False), 1)).reason
+    assert SERVER in reason
+    assert "run this again" in reason
 
 
 def test_a_refusal_says_what_is_there_and_what_to_do() -> None:
@@ -108,6 +141,7 @@ def test_the_marker_is_the_same_on_every_run() -> None:
 
 def observations() -> list[member.Observed]:
     flags = ["kubelet_conf", "admin_conf", "etcd_data", "same_authority", "node_registered", "apiserver_healthy"]
+    flags.append("answered")
     found: list[member.Observed] = []
     for values in product([False, True], repeat=len(flags)):
         for manifests in (frozenset(), frozenset({"etcd"}), member.CONTROL_PLANE_MANIFESTS):
@@ -124,11 +158,33 @@ def test_no_etcd_member_and_nothing_foreign_is_ever_wiped(seen: member.Observed)
     decision = member.decide(JOINING, seen)
     if decision.action == member.RESET:
         assert seen.attempt is not None
+        assert seen.answered or not seen.same_authority or not seen.kubelet_conf
         assert "etcd" not in seen.manifests or not seen.same_authority
     if seen.traces and seen.attempt is None:
         assert decision.action in (member.ADOPT, member.REFUSE)
     if decision.action == member.RUN:
         assert not seen.traces
+
+
+@pytest.mark.parametrize("flags", ["", "--network-plugin=cni", "--node-ip=192.168.160.246 --network-plugin=cni"])
+@pytest.mark.parametrize("quote", ['"', ""])
+def test_kubelets_address_is_put_right_and_nothing_else(flags: str, quote: str) -> None:
+    text = f"# by kubeadm\nKUBELET_KUBEADM_ARGS={quote}{flags}{quote}\nOTHER=1\n"
+    if not quote and " " in flags:
+        return
+    mended = member.with_node_ip(text, "192.168.253.131")
+    assert "--node-ip=192.168.253.131" in mended
+    assert "192.168.160.246" not in mended
+    assert mended.startswith("# by kubeadm\nKUBELET_KUBEADM_ARGS=")
+    assert mended.endswith("\nOTHER=1\n")
+    assert mended.count("--network-plugin=cni") == flags.count("--network-plugin=cni")
+    assert member.with_node_ip(mended, "192.168.253.131") == mended
+
+
+def test_flags_of_kubelet_that_are_right_are_left_as_they_are() -> None:
+    text = 'KUBELET_KUBEADM_ARGS="--a=b  --node-ip=192.168.253.131  --c=d"\n'
+    assert member.with_node_ip(text, "192.168.253.131") == text
+    assert member.with_node_ip("", "192.168.253.131") == 'KUBELET_KUBEADM_ARGS="--node-ip=192.168.253.131"\n'
 
 
 @pytest.mark.parametrize(
@@ -175,37 +231,6 @@ def test_what_is_said_over_and_over_is_shown_once_and_where_it_was_said_last() -
         "  E1124 06:27:54.000000    2722 pods.go:77] pod etcd was refused",
         "  E1124 06:27:55.111111    2722 status.go:1] the disk is full",
     ]
-
-
-@pytest.mark.parametrize(
-    ("log", "passes"),
-    [
-        ("error execution phase addon/coredns: Get https://a:6443/apis: dial tcp 10.103.97.2:6443: connect: connection refused", True),
-        ("error execution phase check-etcd: etcd cluster is not healthy: failed to dial endpoint", True),
-        ("error execution phase preflight: couldn't validate the identity of the API Server: i/o timeout", True),
-        ("error execution phase control-plane-join/etcd: etcdserver: leader changed", True),
-        ("The connection to the server a:6443 was refused - did you specify the right host or port?", True),
-        ("Unable to connect to the server: net/http: TLS handshake timeout", True),
-        ('Error from server (NotFound): nodes "x" not found', False),
-        ("error execution phase preflight: [preflight] Some fatal errors occurred:", False),
-        ("W1 connection refused, trying again\nerror execution phase preflight: no such file", False),
-        ("error execution phase wait-control-plane: couldn't initialize a Kubernetes cluster", False),
-        ("", False),
-        ("Error from server: etcdserver: leader changed", True),
-    ],
-)  # fmt: skip
-def test_what_may_pass_is_told_from_what_will_not(log: str, passes: bool) -> None:
-    assert member.is_transient(log) is passes
-
-
-def test_kubeconfigs_are_read_in_both_notations() -> None:
-    text = "clusters:\n- cluster:\n    certificate-authority-data: QUJD\n    server: https://a:6443\n  name: x\n"
-    assert member.kubeconfig_server(text) == "https://a:6443"
-    assert member.kubeconfig_authority(text) == "QUJD"
-    ours = discovery_kubeconfig(SERVER, "ABC")
-    assert member.kubeconfig_server(ours) == SERVER
-    assert member.kubeconfig_authority(ours) == "QUJD"
-    assert member.kubeconfig_server("") == member.kubeconfig_authority("") == ""
 
 
 def test_credentials_are_good_until_shortly_before_they_expire() -> None:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _packages as core
@@ -36,11 +36,16 @@ def test_debian_versions_rise(old: str, new: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("dpkg") is None, reason="dpkg is the oracle, and is not on this machine")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.from_regex(r"([0-3]:)?[0-9][0-9a-z.+~]{0,5}(-[0-9a-z.+~]{1,4})?", fullmatch=True),
     st.from_regex(r"([0-3]:)?[0-9][0-9a-z.+~]{0,5}(-[0-9a-z.+~]{1,4})?", fullmatch=True),
 )
+@example("0", "0-0")
+@example("1a", "1a0")
+@example("1", "1~")
+@example("0", "0~")
+@example("0-0", "0-~")
 def test_versions_compare_as_dpkg_does(one: str, two: str) -> None:
     told = subprocess.run(["dpkg", "--compare-versions", one, "lt", two], check=False, capture_output=True)
     assert core.older(one, two) == (told.returncode == 0)
@@ -79,6 +84,35 @@ def test_only_missing_and_older_packages_are_taken(installed: dict[str, str], ch
     selection = core.select(PACKAGES, installed)
     assert list(selection.changes) == changes
     assert len(selection.install) == len(changes)
+
+
+DOCKER = (
+    "containerd.io\t1.7.2-1\tii \tcontainerd, runc (= 1.1.7)\nchrony\t4.3-2\tii \ttime-daemon\nold\t1\trc \tchrony\n"
+)
+
+
+def test_what_an_installed_package_provides_counts_as_there() -> None:
+    """containerd.io conflicts with Debian's containerd and runc, so dpkg would refuse these."""
+    provided = core.provided_names(DOCKER)
+    assert provided == {"containerd": "containerd.io", "runc": "containerd.io", "time-daemon": "chrony"}
+    assert core.select(PACKAGES, core.installed_versions(DOCKER), provided).install == ()
+
+
+def test_an_older_package_is_upgraded_even_if_another_provides_its_name() -> None:
+    selection = core.select(PACKAGES, {"runc": "1.1.4-1", "chrony": "4.3-2"}, {"runc": "other"})
+    assert list(selection.changes) == ["upgrade runc from 1.1.4-1 to 1.1.5-1"]
+
+
+def test_what_a_power_loss_may_have_emptied_is_installed_again() -> None:
+    marker = core.unsynced_marker("boot-1", ["runc", "gone"])
+    assert core.not_on_disk(marker, "boot-2") == {"runc", "gone"}
+    assert core.not_on_disk(marker, "boot-1") == set()  # the host did not go down, so nothing was lost
+    assert core.not_on_disk("", "boot-2") == core.not_on_disk("[1]", "boot-2") == set()
+    installed = {"runc": "1.1.5-1", "chrony": "4.3-2"}
+    selection = core.select(PACKAGES, installed, damaged={"runc", "gone"})
+    assert [package.name for package in selection.install] == ["runc"]
+    assert "install runc 1.1.5-1 again" in selection.changes[0]
+    assert core.select(PACKAGES, {**installed, "runc": "1.2-1"}, damaged={"runc"}).install == ()
 
 
 def run_policy(tmp_path: Path, pid: int, *arguments: str) -> int:

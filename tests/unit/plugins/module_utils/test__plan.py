@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _plan
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import SEVERITIES
 from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import Bundle, Host, Result, plan_cluster
 from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import (
+    CALICO,
     INTERNAL,
     MANIFEST,
     MASTERS,
@@ -74,7 +76,7 @@ def test_the_whole_plan() -> None:
     assert chosen == {
         "schema": 1,
         "kubernetes_version": "v1.20.2",
-        "bundle": {"path": "/root/kube.tar.gz", "sha256": "a" * 64, "unpacked_mb": 0},
+        "bundle": {"path": "/root/kube.tar.gz", "sha256": "a" * 64, "unpacked_mb": 0, "distributions": []},
         "apiserver": {
             "name": "apiserver.cluster.local",
             "vip": "10.103.97.2",
@@ -103,6 +105,7 @@ def test_the_whole_plan() -> None:
         "workers": ["node01"],
         "first_control_plane": "master1",
         "kernel_modules": ["br_netfilter", "overlay", "nf_conntrack", "ip_vs", "ip_vs_rr", "ipip"],
+        "needs": {"commands": list(_plan.COMMANDS), "cni_plugins": []},
         "ignore_preflight_errors": [],
         "cni": {"name": "calico", "mtu": 1480, "autodetection_method": "interface=^ens32$", "encapsulation": "ipip"},
         "kube_proxy": {"mode": "iptables", "exclude_cidrs": ["10.103.97.2/32"]},
@@ -110,6 +113,7 @@ def test_the_whole_plan() -> None:
             "servers": ["192.168.253.129", "192.168.253.128", "192.168.253.130"],
             "offline": True,
             "serving": ["master1", "master2", "master3"],
+            "sources": {},
             "allow": ["192.168.253.0/24"],
             "tolerance_seconds": 2.0,
         },
@@ -118,11 +122,68 @@ def test_the_whole_plan() -> None:
     assert {"address": "10.103.97.2", "names": ["apiserver.cluster.local"]} in result.plan["hosts_file"]
 
 
+def test_who_serves_the_time_keeps_the_sources_it_has_but_for_the_cluster_itself() -> None:
+    kept = ["pool 2.debian.pool.ntp.org iburst", "refclock PHC /dev/ptp0 poll 3"]
+    clock = {"clock": {"daemon": "chrony", "sources": [*kept, "server 192.168.253.128 iburst minpoll 4 maxpoll 6"]}}
+    hosts = seed_cluster(master1=clock, node01=clock)
+    made = plan(hosts).plan
+    assert made["time"]["sources"] == {"master1": kept}
+    assert any(
+        "master1 keeps its time sources 2.debian.pool.ntp.org, PHC /dev/ptp0" in text for text in made["reasons"]
+    )
+    assert plan(hosts, {"time_servers": ["192.0.2.1"]}).plan["time"]["sources"] == {}
+
+
+@pytest.mark.parametrize(
+    ("variables", "modules", "plugins"),
+    [
+        ({}, ["ipip"], []),
+        ({"calico_encapsulation": "vxlan"}, ["vxlan"], []),
+        ({"cni": "none"}, [], ["loopback"]),
+        ({"cni": "bridge", "kube_proxy_mode": "ipvs"}, ["ip_vs_wrr", "ip_vs_sh"], ["bridge", "host-local"]),
+    ],
+)
+def test_what_a_host_must_have_follows_from_the_wishes(
+    variables: dict[str, Any], modules: list[str], plugins: list[str]
+) -> None:
+    made = plan(seed_cluster(), variables).plan
+    common = ["br_netfilter", "overlay", "nf_conntrack", "ip_vs", "ip_vs_rr"]
+    assert made["kernel_modules"] == [*common, *modules]
+    assert made["needs"]["cni_plugins"][: len(plugins)] == plugins
+
+
 def test_a_member_is_first() -> None:
     member = {"member": True, "admin_conf": True, "node_name": "master2.example", "kubelet_conf": True, "ours": True}
     result = plan(seed_cluster(master2={"kubernetes": member}))
     assert result.plan["first_control_plane"] == "master2"
     assert result.plan["hosts"]["master2"]["node_name"] == "master2.example"
+
+
+MEMBER = {"member": True, "admin_conf": True, "node_name": "", "kubelet_conf": True, "ours": True}
+
+
+def limited(*names: str, members: tuple[str, ...]) -> list[Host]:
+    """A run that is limited to these hosts, in a cluster that has these members."""
+    hosts = seed_cluster(**{name: {"kubernetes": {**MEMBER, "node_name": name}} for name in members})
+    return [replace(host, in_run=host.name in names) for host in hosts]
+
+
+def test_a_limited_run_plans_the_whole_cluster() -> None:
+    result = plan(limited("master1", "node01", members=tuple(MASTERS)))
+    assert result.findings == []
+    assert set(result.plan["hosts"]) == set(ADDRESSES)
+    assert result.plan["apiserver"]["real_servers"] == [ADDRESSES[name] for name in MASTERS]
+
+
+def test_the_first_control_plane_is_one_of_the_run() -> None:
+    assert plan(limited("master3", "node01", members=tuple(MASTERS))).plan["first_control_plane"] == "master3"
+
+
+@pytest.mark.parametrize("members", [tuple(MASTERS), (*MASTERS, "node01")])
+def test_where_a_cluster_is_no_control_plane_has_to_be_in_the_run(members: tuple[str, ...]) -> None:
+    result = plan(limited("node01", members=members))
+    assert result.findings == []
+    assert result.plan["first_control_plane"] == "master1"
 
 
 def test_a_host_of_both_groups_is_a_schedulable_control_plane() -> None:
@@ -175,7 +236,7 @@ def test_the_users_calico_method_is_honoured() -> None:
     assert result.plan["cni"]["autodetection_method"] == "can-reach=192.168.253.1"
 
 
-def test_dual_stack() -> None:
+def test_dual_stack_is_planned_and_refused() -> None:
     both = {
         name: {"links": [card("ens32", f"{INTERNAL}.{last}/24", f"fd00:253::{last}/64")]}
         for name, last in {**MASTERS, **WORKERS}.items()
@@ -184,7 +245,12 @@ def test_dual_stack() -> None:
         seed_cluster(["192.168.253.0/24", "fd00:253::/64"], **both),
         {"pod_cidr": "100.64.0.0/10,fd00:64::/48", "service_cidr": "10.96.0.0/16,fd00:96::/112"},
     )
-    assert result.findings == []
+    assert {(item.variable, item.host) for item in result.findings} == {
+        *(("cluster_network", name) for name in ALL),
+        ("pod_cidr", ""),
+        ("service_cidr", ""),
+    }
+    assert all("IPv6" in item.found and "not supported yet" in item.why for item in result.findings)
     assert result.plan["hosts"]["node01"]["addresses"] == ["192.168.253.131", "fd00:253::131"]
     assert result.plan["pod_cidr"] == "100.64.0.0/10,fd00:64::/48"
 
@@ -195,7 +261,13 @@ def test_an_ipv6_vip_has_an_ipv6_source() -> None:
         seed_cluster("fd00:253::/64", **inner),
         {"apiserver_vip": "fd00:97::2", "pod_cidr": "fd00:64::/48", "service_cidr": "fd00:96::/112"},
     )
-    assert result.findings == []
+    assert not result.sound
+    assert {item.variable for item in result.findings} == {
+        "apiserver_vip",
+        "cluster_network",
+        "pod_cidr",
+        "service_cidr",
+    }
     assert result.plan["hosts"]["node01"]["vip_route"] == {"destination": "fd00:97::2/128", "source": "fd00:253::131"}
     assert result.plan["dns_address"] == "fd00:96::a"
 
@@ -268,8 +340,33 @@ def inner_card(**more: Any) -> Callable[[], list[Host]]:
     return with_facts(node01={"links": links})
 
 
+def without_a_way_out(*names: str) -> Callable[[], list[Host]]:
+    return with_facts(**{name: {"routes": seed_facts(name, 1)["routes"][1:]} for name in names})
+
+
 ALL = tuple(ADDRESSES)
+IMAGES = {
+    **MANIFEST,
+    "image_repository": "k8s.gcr.io",
+    "images_required": ["k8s.gcr.io/kube-apiserver:v1.20.2", "k8s.gcr.io/pause:3.2"],
+    "parts": [
+        *CALICO,
+        {
+            "kind": "image",
+            "path": "images/a.tar",
+            "images": ["k8s.gcr.io/kube-apiserver:v1.20.2", "k8s.gcr.io/pause:3.2"],
+        },
+    ],
+}
 TYPO = "192.168.253.1 (or 192.168.253.0/24)"
+OLDER = {
+    "member": True,
+    "admin_conf": False,
+    "node_name": "node01",
+    "version": "v1.19.2",
+    "kubelet_conf": True,
+    "ours": True,
+}
 ELSEWHERE = {"member": False, "admin_conf": False, "node_name": "", "kubelet_conf": True, "ours": False}
 
 BAD = [
@@ -378,6 +475,7 @@ BAD = [
         "'192.168.253.300' looks like an address",
         "192.168.253.0/24",
         hosts=with_network("192.168.253.300"),
+        where=ALL,
     ),
     Bad(
         "no network at all",
@@ -385,8 +483,24 @@ BAD = [
         "'192.168.253.0/33' is not a network",
         "192.168.253.0/24",
         hosts=with_network("192.168.253.0/33"),
+        where=ALL,
     ),
-    Bad("a mapping", "cluster_network", "is not a text", "192.168.253.0/24", hosts=with_network({"cidr": "x"})),
+    Bad(
+        "a mapping",
+        "cluster_network",
+        "is not a text",
+        "192.168.253.0/24",
+        hosts=with_network({"cidr": "x"}),
+        where=ALL,
+    ),
+    Bad(
+        "no network on one host",
+        "cluster_network",
+        "'192.168.253.0/33' is not a network",
+        "192.168.253.0/24",
+        hosts=with_network("192.168.253.0/33", "master2"),
+        where=("master2",),
+    ),
     Bad(
         "only docker is inside",
         "cluster_network",
@@ -540,6 +654,14 @@ BAD = [
         "MAC of its own",
         hosts=same("node01", "master1", macs=["52:54:00:00:00:01"]),
         where=("master1", "node01"),
+    ),
+    Bad(
+        "a member with another version",
+        "kubernetes_version",
+        "a member with Kubernetes v1.19.2, but v1.20.2 is planned",
+        "Give the bundle of v1.19.2",
+        hosts=with_facts(node01={"kubernetes": OLDER}),
+        where=("node01",),
     ),
     Bad(
         "a member of something else",
@@ -734,7 +856,7 @@ BAD = [
         "for ubuntu-24.04",
         hosts=with_facts(node01={"system": {"os_id": "ubuntu", "os_version": "24.04"}}),
         where=("node01",),
-        bundle={"manifest": {**MANIFEST, "parts": [{"kind": "package", "distribution": "debian-12"}]}},
+        bundle={"manifest": {**MANIFEST, "parts": [*CALICO, {"kind": "package", "distribution": "debian-12"}]}},
         severity="warning",
     ),
     Bad(
@@ -744,6 +866,100 @@ BAD = [
         "another bundle",
         bundle={"manifest": {**MANIFEST, "kubernetes_version": "v0.9.0"}},
         variables={"kubernetes_version": "v1.20.2"},
+    ),
+    Bad(
+        "no Calico in the bundle",
+        "cni",
+        "cni is calico, but the bundle /root/kube.tar.gz holds no Calico manifest",
+        "cni: bridge",
+        bundle={"manifest": {**MANIFEST, "parts": []}},
+    ),
+    Bad(
+        "no images of Calico in the bundle",
+        "cni",
+        "holds manifests (manifests/calico.yaml), but no image of Calico",
+        "with Calico's images",
+        bundle={"manifest": {**MANIFEST, "parts": CALICO[:1]}},
+    ),
+    Bad(
+        "images of another registry than wanted, and no way out",
+        "image_repository",
+        "registry.example/kubernetes is wanted, but the bundle's images are named k8s.gcr.io/…, and the host has no route",
+        "Leave image_repository empty",
+        {"image_repository": "registry.example/kubernetes"},
+        hosts=without_a_way_out("node01", "master1"),
+        where=("master1", "node01"),
+        bundle={"manifest": IMAGES},
+    ),
+    Bad(
+        "images of another registry than wanted",
+        "image_repository",
+        "registry.example/kubernetes is wanted, but the bundle's images are named k8s.gcr.io/…",
+        "Leave image_repository empty",
+        {"image_repository": "registry.example/kubernetes"},
+        bundle={"manifest": IMAGES},
+        severity="warning",
+    ),
+    Bad(
+        "the cluster's first control plane is not in the run",
+        "ansible_limit",
+        "no cluster yet that it could join, and master1, which creates it, is not part of this run",
+        "--limit master1,master2,node01",
+        hosts=lambda: limited("master2", "node01", members=()),
+        where=("master2", "node01"),
+    ),
+    # the network of pods
+    Bad(
+        "bridge over two networks",
+        "cni",
+        "they are on 2 (192.168.160.0/23: node01; 192.168.253.0/24: master1, master2, master3)",
+        "cni: calico",
+        {"cni": "bridge"},
+        hosts=with_network("ens33", "node01"),
+    ),
+    Bad(
+        "IPv6 for pods",
+        "pod_cidr",
+        "fd00:64::/48 is IPv6",
+        "an IPv4 network",
+        {"pod_cidr": "fd00:64::/48", "service_cidr": "fd00:96::/112"},
+    ),
+    Bad(
+        "IPv6 for services",
+        "service_cidr",
+        "fd00:96::/112 is IPv6",
+        "an IPv4 network",
+        {"pod_cidr": "100.64.0.0/10,fd00:64::/48", "service_cidr": "10.96.0.0/16,fd00:96::/112"},
+    ),
+    # the components' settings
+    Bad(
+        "a misspelt field of kubelet",
+        "kubelet_config",
+        "kubelet_config.maxPod: not a field of KubeletConfiguration",
+        "did you mean 'maxPods'?",
+        {"kubelet_config": {"maxPod": 5}},
+    ),
+    Bad(
+        "a text where kube-proxy wants a number",
+        "kube_proxy_config",
+        "kube_proxy_config.conntrack.maxPerCore: the string '0' where a whole number belongs",
+        "Correct it",
+        {"kube_proxy_config": {"conntrack": {"maxPerCore": "0"}}},
+    ),
+    Bad(
+        "a flag that differs from host to host",
+        "etcd_extra_args",
+        "etcd_extra_args.listen-client-urls: differs from host to host",
+        "leave it out",
+        {"etcd_extra_args": {"listen-client-urls": "https://192.168.253.129:2379"}},
+    ),
+    Bad(
+        "a misspelt field, where no host can be planned",
+        "kubelet_config",
+        "kubelet_config.maxPod: not a field of KubeletConfiguration",
+        "did you mean 'maxPods'?",
+        {"kubelet_config": {"maxPod": 5}},
+        hosts=with_network("10.9.0.0/16"),
     ),
     # the other variables
     Bad(
@@ -849,6 +1065,32 @@ def test_everything_is_told_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["bridge", "none"])
+def test_only_calico_needs_calico(name: str) -> None:
+    assert plan(variables={"cni": name}, manifest={**MANIFEST, "parts": []}).findings == []
+
+
+@pytest.mark.parametrize(
+    ("images", "repository"),
+    [
+        (["k8s.gcr.io"], "k8s.gcr.io"),
+        (["k8s.gcr.io"], "k8s.gcr.io/"),
+        (["k8s.gcr.io", "registry.example/k8s"], "registry.example/k8s"),
+    ],
+)
+def test_images_named_as_wanted_are_right(images: list[str], repository: str) -> None:
+    names = [f"{head}/{tail}" for head in images for tail in ("kube-apiserver:v1.20.2", "pause:3.2")]
+    manifest = {**IMAGES, "parts": [*CALICO, {"kind": "image", "path": "images/a.tar", "images": names}]}
+    hosts = without_a_way_out(*ALL)()
+    assert plan(hosts, {"image_repository": repository}, manifest=manifest).findings == []
+
+
+def test_a_registry_that_every_host_reaches_is_only_a_warning() -> None:
+    hosts = without_a_way_out(*ALL)()
+    result = plan(hosts, {"image_repository": "192.168.253.9:5000/k8s"}, manifest=IMAGES)
+    assert [(item.severity, item.variable) for item in result.findings] == [("warning", "image_repository")]
+
+
 # --- any input -------------------------------------------------------------------------------------------------------
 
 NAMES = ["m1", "m2", "m3", "n1", "n2", "n3"]
@@ -902,9 +1144,11 @@ VARIABLES = st.dictionaries(
             "etcd_extra_args",
             "apiserver_extra_sans",
             "calico_autodetection_method",
+            "image_repository",
+            "kubelet_config",
         ]
     ),
-    VALUES,
+    VALUES | st.dictionaries(st.sampled_from(["maxPods", "v"]), st.integers(), max_size=1),
     max_size=3,
 )
 

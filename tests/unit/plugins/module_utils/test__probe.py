@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _probe
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding
 from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import plan_cluster
-from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import bundle, card, seed_cluster, seed_facts
+from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import (
+    MANIFEST,
+    bundle,
+    card,
+    seed_cluster,
+    seed_facts,
+)
 
 PLAN = plan_cluster(seed_cluster(), {}, bundle()).plan
 
@@ -32,6 +38,10 @@ def measured(name: str, offset: float = 0.0, **more: Any) -> dict[str, Any]:
             for peer in arguments["peers"]
         },
         "kernel_modules": dict.fromkeys(arguments["kernel_modules"], True),
+        "commands": {**dict.fromkeys(arguments["commands"], True), "dockerd": False},
+        "cni_plugins": dict.fromkeys(arguments["cni_plugins"], True),
+        "foreign_files": [],
+        "systemd": 252,
         "clock": {"offset_seconds": offset, "uncertainty_seconds": 0.02},
         "trouble": "",
         **more,
@@ -86,6 +96,22 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ("the kernel takes the other card", {}, {"lookups": LOOKUP}, "error", "takes ens33 with 192.168.160.246"),
     ("the kernel takes another source", {}, {"lookups": OTHER_SOURCE}, "warning", "not 192.168.253.131"),
     ("a module is missing", {}, {"kernel_modules": {"ip_vs": False, "overlay": True}}, "error", "has no ip_vs"),
+    (
+        "a command is missing and no package brings it",
+        {},
+        {"commands": {"runc": False, "ip": True, "dockerd": False}, "cni_plugins": {"bridge": False, "portmap": True}},
+        "error",
+        "it lacks the commands runc and the network plugins bridge",
+    ),
+    ("an old systemd", {}, {"systemd": 239}, "error", "its systemd is version 239"),
+    (
+        "containerd of somebody else",
+        {},
+        {"foreign_files": ["/etc/x"]},
+        "warning",
+        "/etc/x was written by somebody else",
+    ),
+    ("Docker", {}, {"commands": {"dockerd": True}}, "warning", "Docker is installed"),
     ("kubelet's port is taken", listen(10250), {}, "error", "port 10250 is taken by nginx"),
     ("swap", {"system": {"swap": ["/dev/sda2"]}}, {}, "info", "swap is on (/dev/sda2)"),
     ("no cgroups", {"system": {"cgroup": "none"}}, {}, "error", "no cgroups"),
@@ -132,6 +158,82 @@ def test_the_apiservers_port_is_the_plans() -> None:
     assert 6443 not in _probe.needed_ports(other, node)
 
 
+def test_a_missing_command_is_no_trouble_where_a_package_brings_it() -> None:
+    manifest = {**MANIFEST, "parts": [{"kind": "package", "distribution": "debian-12"}]}
+    planned = plan_cluster(seed_cluster(), {}, bundle(manifest)).plan
+    facts = {host.name: dict(host.facts or {}) for host in seed_cluster()}
+    probes = {name: measured(name, commands={"runc": False}) for name in planned["hosts"]}
+    assert _probe.judge(planned, facts, probes, {}) == []
+
+
+def walled(wall: str, **more: Any) -> dict[str, Any]:
+    facts = {"firewall": {"active": wall}, **more}
+    return plan_cluster(seed_cluster(node01=facts, master2=facts), {}, bundle()).plan
+
+
+@pytest.mark.parametrize(
+    ("name", "ports"), [("master1", {"master2": [179, 2379, 2380, 6443, 10250], "node01": [179, 10250], "master3": []})]
+)
+def test_ports_are_tried_only_behind_a_firewall_and_only_those_that_the_host_needs(
+    name: str, ports: dict[str, list[int]]
+) -> None:
+    planned = walled("ufw")
+    assert {peer["name"]: peer["ports"] for peer in _probe.probe_arguments(planned, name)["peers"]} == ports
+    (of_worker,) = [peer for peer in _probe.probe_arguments(planned, "node01")["peers"] if peer["name"] == "master2"]
+    assert of_worker["ports"] == [179, 6443]
+
+
+@pytest.mark.parametrize(
+    ("wall", "blocked", "severity", "do"),
+    [
+        ("ufw", [2379, 6443], "error", "ufw allow from 192.168.253.0/24; ufw allow from 100.64.0.0/10"),
+        ("firewalld", [2379], "error", "--zone=trusted --add-source=192.168.253.0/24 --add-source=100.64.0.0/10"),
+        ("nftables", [2379], "error", "what comes from 192.168.253.0/24 and 100.64.0.0/10"),
+        ("ufw", [], "warning", "ufw default allow routed"),
+        ("nftables", [], "", ""),
+    ],
+)
+def test_a_firewall_is_told_with_what_it_blocks_and_how_to_open_it(
+    wall: str, blocked: list[int], severity: str, do: str
+) -> None:
+    planned = walled(wall)
+    facts = {host.name: dict(host.facts or {}) for host in seed_cluster()}
+    probes = {name: measured(name) for name in planned["hosts"]}
+    for peer in probes["master1"]["peers"]:
+        peer["blocked"] = blocked if peer["name"] == "master2" else []
+    findings = [item for item in _probe.judge(planned, facts, probes, {}) if item.host == "master2"]
+    assert [item.severity for item in findings] == ([severity] if severity else [])
+    if findings:
+        assert do in findings[0].remedy
+        assert f"{wall} is active" in findings[0].found
+    if blocked:
+        assert f"port {', '.join(map(str, blocked))} from master1" in findings[0].found
+
+
+@pytest.mark.parametrize(
+    ("clock", "told"),
+    [
+        ({"daemon": "ntpd", "synchronised": True}, True),
+        ({"daemon": "ntpd", "synchronised": False}, False),
+        ({"daemon": "chrony", "synchronised": True}, False),
+        ({"daemon": "ntpd", "synchronised": True, "sources": ["server a.example iburst"]}, False),
+    ],
+)
+def test_sources_that_would_be_lost_are_told(clock: dict[str, Any], told: bool) -> None:
+    hosts = seed_cluster(master1={"clock": clock}, node01={"clock": clock})
+    planned = plan_cluster(hosts, {}, bundle()).plan
+    probes = {name: measured(name) for name in planned["hosts"]}
+    findings = _probe.judge(planned, {host.name: dict(host.facts or {}) for host in hosts}, probes, {})
+    assert [(item.host, item.severity, item.variable) for item in findings] == (
+        [("master1", "warning", "time_servers")] if told else []
+    )
+
+
+@pytest.mark.parametrize(("text", "version"), [("systemd 252 (252.22)\n+PAM", 252), ("systemd 239\n", 239), ("", None)])
+def test_systemd_version(text: str, version: int | None) -> None:
+    assert _probe.systemd_version(text) == version
+
+
 def test_strict_filter_is_told_with_the_wrong_card() -> None:
     links = [card("ens32", "192.168.253.131/24", rp_filter=1), card("ens33", "192.168.160.246/23")]
     (finding,) = judge({"links": links, "rp_filter_all": 0}, {"lookups": LOOKUP})
@@ -151,6 +253,12 @@ def test_a_host_that_could_not_measure_is_told() -> None:
     assert "Incorrect sudo password" in finding.found
 
 
+def test_hosts_outside_the_run_are_not_judged() -> None:
+    facts = {host.name: {**(host.facts or {}), "disk": {"path": "/", "free_mb": 1}} for host in seed_cluster()}
+    told = _probe.judge(PLAN, facts, {}, {}, only=["node01"])
+    assert [item.host for item in told] == ["node01"]
+
+
 # --- clocks ----------------------------------------------------------------------------------------------------------
 
 
@@ -166,17 +274,59 @@ def clocks(**offsets: float) -> list[Finding]:
         ({"node01": 1.9}, []),
         ({"node01": 2.01}, []),  # within the uncertainty of the measurement
         (dict.fromkeys(("master1", "master2", "master3", "node01"), 5000.0), []),  # the controller's clock is off
-        ({"master1": 5.0, "master2": 5.0}, ["master1", "master2", "master3", "node01"]),
+        # Two halves: no host is far from the middle, but the halves are from each other.
+        ({"master1": 3.5, "master2": 3.5}, ["master1", "master2"]),
+        ({"master1": -3.5, "node01": -3.5}, ["master2", "master3"]),
+        ({"master1": 1.5, "master2": 3.0}, ["master2"]),
+        ({"master1": 1.0, "master2": 1.9}, []),
     ],
 )
-def test_clocks_against_the_median(offsets: dict[str, float], wrong: list[str]) -> None:
+def test_clocks_that_are_apart(offsets: dict[str, float], wrong: list[str]) -> None:
     assert [finding.host for finding in clocks(**offsets)] == wrong
+
+
+def test_of_two_clocks_that_are_apart_one_is_told() -> None:
+    plan = {**PLAN, "hosts": {name: PLAN["hosts"][name] for name in ("master1", "node01")}}
+    probes = {"master1": measured("master1"), "node01": measured("node01", 3.5)}
+    told = [item for item in _probe.judge(plan, {}, probes, {}) if item.variable == "clock_tolerance_seconds"]
+    assert [item.host for item in told] == ["node01"]
+    assert "its clock is 3.5 s ahead of master1's" in told[0].found
 
 
 def test_a_wrong_clock_is_told_in_words() -> None:
     (finding,) = clocks(node01=-3600.0)
-    assert "its clock is 3600.0 s behind the hosts' median" in finding.found
+    assert "its clock is 3600.0 s behind master1's" in finding.found
     assert finding.variable == "clock_tolerance_seconds"
+
+
+@given(
+    st.lists(st.tuples(st.floats(-9, 9), st.floats(0, 1)), min_size=1, max_size=6),
+    st.floats(0.1, 5),
+)
+def test_no_two_clocks_that_are_apart_pass(measurements: list[tuple[float, float]], tolerance: float) -> None:
+    names = [f"h{number}" for number in range(len(measurements))]
+    node = PLAN["hosts"]["node01"]
+    plan = {
+        "hosts": dict.fromkeys(names, node),
+        "apiserver": PLAN["apiserver"],
+        "time": {"tolerance_seconds": tolerance},
+    }
+    probes = {
+        name: {"clock": {"offset_seconds": offset, "uncertainty_seconds": doubt}}
+        for name, (offset, doubt) in zip(names, measurements)
+    }
+    told = {item.host for item in _probe.judge(plan, {}, probes, {}) if item.variable == "clock_tolerance_seconds"}
+    apart = {
+        (one, other)
+        for one, (offset, doubt) in zip(names, measurements)
+        for other, (offset2, doubt2) in zip(names, measurements)
+        if offset2 - offset - doubt - doubt2 > tolerance + 1e-6
+    }
+    assert all({one, other} & told for one, other in apart)
+    assert len(told) < len(names)
+    if told:
+        ahead = [offset for offset, _doubt in measurements]
+        assert max(ahead) - min(ahead) > tolerance - 1e-6
 
 
 def test_offset_is_measured_at_the_middle_of_the_shortest_round_trip() -> None:

@@ -78,7 +78,7 @@ def node(name: str, **more: Any) -> dict[str, Any]:
         "ready": True,
         "reason": "",
         "internal_ips": [ADDRESSES[name]],
-        "roles": [],
+        "roles": ["control-plane", "master"] if name in MASTERS else [],
         "version": "v1.20.2",
         "pod_cidr": "100.64.0.0/24",
         "schedulable": True,
@@ -250,10 +250,14 @@ def test_dns_addresses_are_read(compressed: bool) -> None:
 
 
 def test_the_probe_runs_everywhere_and_ends_at_once() -> None:
-    spec = verify.probe_daemonset("k8s.gcr.io/pause:3.2")["spec"]["template"]["spec"]
-    assert spec["tolerations"] == [{"operator": "Exists"}]
-    assert spec["terminationGracePeriodSeconds"] == 0
-    assert "hostNetwork" not in spec
+    pods = verify.probe_pods(["master1", "node01"], "k8s.gcr.io/pause:3.2", "5a")["items"]
+    assert [pod["metadata"]["name"] for pod in pods] == ["multinic-probe-5a-master1", "multinic-probe-5a-node01"]
+    assert [pod["spec"]["nodeName"] for pod in pods] == ["master1", "node01"]
+    for pod in pods:
+        spec = pod["spec"]
+        assert spec["tolerations"] == [{"operator": "Exists"}]
+        assert spec["terminationGracePeriodSeconds"] == 0
+        assert "hostNetwork" not in spec
 
 
 # --- comparing ---
@@ -296,6 +300,18 @@ def at(path: str, value: Any) -> Callable[[dict[str, Any], dict[str, Any]], None
     [
         (at("cluster/nodes/3/internal_ips", [EXTERNAL]), "node01", f"INTERNAL-IP {EXTERNAL}, planned 192.168.253.131"),
         (at("cluster/nodes/3/ready", False), "node01", "not Ready"),
+        (at("cluster/nodes/3/version", "v1.19.2"), "node01", "kubelet is v1.19.2, planned v1.20.2"),
+        (at("cluster/nodes/3/version", ""), "node01", "kubelet is of no known version, planned v1.20.2"),
+        (
+            at("cluster/nodes/1/roles", []),
+            "master2",
+            "is no control plane by its labels (none), planned a control plane",
+        ),
+        (
+            at("cluster/nodes/3/roles", ["master"]),
+            "node01",
+            "is a control plane by its labels (master), planned a worker",
+        ),
         (at("cluster/nodes/3/name", "other"), "node01", "no node node01 in the cluster"),
         (at("cluster/error", "connection refused"), "master1", "kubectl: connection refused"),
         (at("hosts/node01/kubelet/node_ip", ""), "node01", "--node-ip=(not set), planned 192.168.253.131"),
@@ -370,15 +386,42 @@ def test_a_pod_that_does_not_start_is_an_error_of_its_node() -> None:
 
 def test_what_was_not_tried_is_said() -> None:
     seen, by_host = cluster(), hosts()
-    seen["pods"] = []
+    seen.update(pods=[], dns={"ready": False, "missing": "the proxy is away"})
     for entry in by_host.values():
         entry.update(pod_network={}, dns={})
     verdict = verify.compare(plan(), seen, by_host)
     assert verdict.errors == []
     assert verdict.untested == [
         "pods reaching each other: no probe pods ran",
-        "cluster DNS: no CoreDNS runs (the bundle holds none)",
+        "cluster DNS: no CoreDNS runs (the bundle holds none: the proxy is away)",
     ]
+    assert "cluster DNS: no CoreDNS runs" in verify.compare(plan(), {**seen, "dns": {}}, by_host).untested
+
+
+@pytest.mark.parametrize(
+    ("change", "missing", "settled"),
+    [
+        (at("cluster/error", ""), "", True),
+        (at("cluster/error", "refused"), "", False),
+        (at("cluster/nodes/3/ready", False), "", False),
+        (at("cluster/nodes/3/ready", False), "the proxy is away", False),
+        (at("cluster/pods/0/ready", False), "", False),
+        (at("cluster/pods/0/ready", False), "the proxy is away", True),
+        (at("cluster/pods", []), "", True),
+    ],
+)
+def test_what_cannot_come_is_not_waited_for(change: Callable[..., None], missing: str, settled: bool) -> None:
+    seen = {**cluster(), "dns": {"ready": True, "missing": missing}}
+    change(seen, {})
+    assert verify.settled(seen, ADDRESSES) is settled
+
+
+def test_coredns_that_lacks_its_image_is_a_note_and_no_error() -> None:
+    seen = {**cluster(), "dns": {"ready": False, "missing": "the proxy is away"}}
+    seen["pods"][0]["ready"] = False
+    verdict = verify.compare(plan(), seen, hosts())
+    assert verdict.errors == []
+    assert verdict.untested == ["cluster DNS: no CoreDNS runs (the bundle holds none: the proxy is away)"]
 
 
 def test_an_api_that_does_not_answer_is_told_once_and_nothing_is_guessed() -> None:
@@ -392,6 +435,24 @@ def test_a_run_limited_to_one_host_judges_only_what_it_saw() -> None:
     assert verdict.errors == []
     assert [row["host"] for row in verdict.rows] == list(ADDRESSES)
     assert any(sentence.startswith("etcd on master1") for sentence in verdict.untested)
+
+
+def test_what_another_run_has_to_mend_is_no_error_of_a_limited_one() -> None:
+    seen = cluster()
+    seen["nodes"][3]["name"] = "gone"
+    seen["nodes"][2].update(ready=False, reason="kubelet stopped posting")
+    verdict = verify.compare(plan(), seen, {"master1": status("master1")})
+    assert verdict.errors == []
+    assert [(item.severity, item.host) for item in verdict.findings] == [("warning", "master3")]
+    assert "node01: not part of this run, and no node of the cluster yet" in verdict.untested
+
+
+@pytest.mark.parametrize(
+    ("running", "same"),
+    [("v1.20.2", True), ("v1.20.2+vendor.1", True), ("v1.20.3", False), ("v1.20.2-rc.1", False), ("x", False)],
+)
+def test_a_vendors_mark_makes_no_other_version(running: str, same: bool) -> None:
+    assert verify.same_version(running, "v1.20.2") is same
 
 
 def test_restarts_are_told_without_being_errors() -> None:

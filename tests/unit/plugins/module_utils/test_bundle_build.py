@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _bundle_recipe as recipe
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import BundleError, Missing
-from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import Made, Workshop
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import DownloadError, Made, Workshop
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_file import check_sha256, read_manifest
 
 ONE, TWO = "1" * 16, "2" * 16
@@ -200,6 +200,74 @@ def test_a_bundle_is_not_written_without_a_needed_image(stocked: Workshop, tmp_p
     with pytest.raises(BundleError, match=r"the image k8s\.gcr\.io/kube-proxy:v1\.20\.2 is not built yet"):
         stocked.write(tmp_path / "bundle", HOST, [], 1)
     assert not (tmp_path / "bundle").exists()
+
+
+class Go:
+    """Go, of which one command fails: `go mod download` brings a module that has a plugin.cfg."""
+
+    def __init__(self, folder: Path, failing: str) -> None:
+        self.failing = failing
+        self.ran: list[tuple[str, bool]] = []
+        self.module = folder / "module"
+        self.module.mkdir()
+        names = [*recipe.MODULES["coredns"].without_plugins, "hosts"]
+        (self.module / "plugin.cfg").write_text("".join(f"{name}:{name}\n" for name in names), encoding="utf-8")
+
+    def run(self, argv: Any, environment: Mapping[str, str]) -> str:
+        words = " ".join(map(str, argv[1:]))
+        self.ran.append((words, environment.get("GOPROXY") == "off"))
+        if self.failing and words.startswith(self.failing):
+            raise BundleError(f"go {words} ended with 1")
+        if words.startswith("build"):
+            Path(argv[argv.index("-o") + 1]).write_text("coredns", encoding="utf-8")
+        return json.dumps({"Dir": str(self.module)})
+
+
+@pytest.fixture
+def go(stocked: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
+    fake = Go(tmp_path, "")
+    real = stocked.run
+
+    def run(argv: Any, cwd: Any = None, environment: Any = None, limit: int = 1800) -> str:
+        return fake.run(argv, environment) if argv[0] == recipe.GO else real(argv, cwd, environment, limit)
+
+    monkeypatch.setattr(stocked, "run", run)
+    return fake
+
+
+def build_coredns(workshop: Workshop) -> Made:
+    source = workshop.source()
+    assert source is not None
+    return workshop.build_binary("coredns", source)[0]
+
+
+def test_after_the_modules_are_there_nothing_asks_the_network(stocked: Workshop, go: Go) -> None:
+    assert build_coredns(stocked).version == "v1.7.0"
+    asking = [words.split(" -")[0] for words, offline in go.ran if not offline]
+    assert asking == ["mod download", "list", "list"]
+    assert go.ran[-1][0].startswith("build")
+
+
+@pytest.mark.parametrize("failing", ["mod download", "list -m all", "list -deps"])
+def test_modules_that_cannot_be_had_are_told_apart(stocked: Workshop, go: Go, failing: str) -> None:
+    go.failing = failing
+    with pytest.raises(DownloadError, match=failing):
+        build_coredns(stocked)
+
+
+@pytest.mark.parametrize("failing", ["mod edit", "run directives_generate.go", "build"])
+def test_what_fails_with_all_modules_there_is_no_download(stocked: Workshop, go: Go, failing: str) -> None:
+    go.failing = failing
+    with pytest.raises(BundleError, match=failing) as caught:
+        build_coredns(stocked)
+    assert not isinstance(caught.value, DownloadError)
+
+
+def test_a_changed_plugin_list_is_no_download(stocked: Workshop, go: Go) -> None:
+    (go.module / "plugin.cfg").write_text("hosts:hosts\n", encoding="utf-8")
+    with pytest.raises(BundleError) as caught:
+        build_coredns(stocked)
+    assert not isinstance(caught.value, DownloadError)
 
 
 def test_what_only_building_needs_is_removed(stocked: Workshop) -> None:

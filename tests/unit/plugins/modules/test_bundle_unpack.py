@@ -198,6 +198,48 @@ def test_an_archive_that_a_killed_run_left_goes(tmp_path: Path) -> None:
     assert not left.parent.exists()
 
 
+def test_folders_of_others_keep_their_modes_and_new_ones_may_be_passed_through(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    old = os.umask(0o077)
+    try:
+        store = module.Store(str(tmp_path / "made/root"))
+        with store.lock():
+            store.prepare(0, 0, "root")
+    finally:
+        os.umask(old)
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path, tmp_path / "made", tmp_path / "made/root")]
+    assert modes == [0o700, 0o755, 0o755]
+
+
+@pytest.mark.parametrize(
+    ("mode", "account", "stopped"),
+    [
+        (0o700, (1000, [1000]), True),
+        (0o711, (1000, [1000]), False),
+        (0o710, (1000, [1000, 8]), False),
+        (0o700, (0, [0]), False),
+        (0o700, (7, [1000]), False),
+    ],
+)
+def test_a_receiver_who_cannot_reach_the_folder_is_told(
+    tmp_path: Path, mode: int, account: tuple[int, list[int]], stopped: bool
+) -> None:
+    folders = [(str(tmp_path), 7, 8, 0o040000 | mode), ("/", 0, 0, 0o040755)]
+    problem = core.passage_problem(folders, *account, str(tmp_path / "root"))
+    assert bool(problem) is stopped
+    assert not stopped or f"{tmp_path} (mode 0700)" in problem
+
+
+def test_the_manifest_comes_when_all_parts_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(os, "sync", lambda: seen.append(left_over(tmp_path)))
+    folder = unpack(tmp_path, members())
+    assert len(seen) == 1
+    assert not [name for name in seen[0] if name.endswith("manifest.json")]
+    assert len([name for name in seen[0] if "/bin/" in name]) == 3
+    assert (folder / "manifest.json").is_file()
+
+
 @pytest.mark.parametrize("size", [0, 1, 10, 5_000_000])
 @pytest.mark.parametrize("step", [1000, 1 << 20, -1])
 def test_the_reader_gives_what_was_compressed(size: int, step: int) -> None:

@@ -130,4 +130,32 @@ def test_a_kernel_parameter_that_does_not_exist_is_foretold_but_then_an_error(ru
     assert "set sysctl net.no_such_parameter = 1 (was absent)" in foretold["changes"]
     result = run(sysctls=sysctls)
     assert "net.no_such_parameter does not exist" in result["msg"]
-    assert not Path("/etc/sysctl.d/90-multinic-t.conf").exists()
+    assert not Path("/etc/sysctl.d/99-zz-multinic-t.conf").exists()
+
+
+def test_what_somebody_else_wrote_is_kept_as_it_was(run: Runner) -> None:
+    path = run.folder / "config"
+    path.write_text("theirs\n")
+    path.chmod(0o640)
+    files = [{"path": str(path), "content": "# Written by multinic.kubernetes\n", "backup": True}]
+    foretold = run(check=True, files=files)
+    done = run(files=files)
+    assert done["changes"] == foretold["changes"]
+    saved = run.folder / "config.multinic-saved"
+    assert (saved.read_text(), saved.stat().st_mode & 0o777) == ("theirs\n", 0o640)
+    path.write_text("again theirs\n")
+    run(files=files)
+    assert run.names() == ["config", "config.multinic-saved"]
+    assert saved.read_text() == "theirs\n"
+
+
+def test_a_link_is_made_only_to_what_is_there(run: Runner) -> None:
+    (run.folder / "second").write_text("")
+    there, nowhere = str(run.folder / "second"), str(run.folder / "nowhere")
+    links = [
+        {"path": str(run.folder / "link"), "targets": [nowhere, there]},
+        {"path": str(run.folder / "none"), "targets": [nowhere]},
+    ]
+    assert run(links=links)["changes"] == [f"link {run.folder}/link to {there}"]
+    assert run.names() == ["link", "second"]
+    assert not run(links=links)["changed"]

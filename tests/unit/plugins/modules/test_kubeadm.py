@@ -31,12 +31,13 @@ PLAN: dict[str, Any] = {
     "service_cidr": "10.96.0.0/16",
     "dns_domain": "cluster.local",
     "dns_address": "10.96.0.10",
-    "control_plane": ["m1"],
+    "control_plane": ["m1", "m2"],
     "workers": ["w1"],
     "first_control_plane": "m1",
     "kube_proxy": {"mode": "iptables", "exclude_cidrs": []},
     "hosts": {
         "m1": {"node_name": "m1", "role": "control_plane", "schedulable": False, "address": "192.168.253.129"},
+        "m2": {"node_name": "m2", "role": "control_plane", "schedulable": False, "address": "192.168.253.128"},
         "w1": {"node_name": "w1", "role": "worker", "schedulable": True, "address": "192.168.253.131"},
     },
 }
@@ -46,6 +47,8 @@ PATHS = {
     "MARKER": "state/member.json",
     "ATTEMPT": "state/kubeadm-attempt.json",
     "EXIT_CODE": "state/kubeadm-attempt.rc",
+    "PHASE_EXIT_CODE": "state/kubeadm-phase.rc",
+    "KUBELET_FLAGS": "kubeadm-flags.env",
     "PKI_BEFORE": "state/pki-before",
     "CREDENTIALS": "state/kubeadm-credentials.json",
     "RUNTIME": "run",
@@ -64,12 +67,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def member(operation: str = "init", check_mode: bool = False, **params: Any) -> kubeadm.Kubeadm:
-    build = join_documents if operation in ("join", "await") else init_documents
-    node = PLAN["hosts"]["w1" if operation in ("join", "await") else "m1"]
+def member(operation: str = "init", check_mode: bool = False, node: str = "", **params: Any) -> kubeadm.Kubeadm:
+    joins = operation in ("join", "await")
+    build = join_documents if joins else init_documents
     defaults: dict[str, Any] = {
         "operation": operation,
-        "configuration": build(PLAN, node, {}),
+        "configuration": build(PLAN, PLAN["hosts"][node or ("w1" if joins else "m1")], {}),
         "kubernetes_version": "v1.20.2",
         "endpoint": "api.local:6443",
         "token": None,
@@ -79,6 +82,7 @@ def member(operation: str = "init", check_mode: bool = False, **params: Any) -> 
         "patches_directory": "/nonexistent",
         "bundle_manifest": "/nonexistent",
         "for_control_plane": True,
+        "bin_dir": "/nonexistent",
         "wait": True,
         "timeout": 20,
         "lock_timeout": 0,
@@ -241,6 +245,59 @@ def test_the_bundle_names_the_images(root: Path) -> None:
     assert documents["ClusterConfiguration"]["imageRepository"] == "registry.bundle"
 
 
+LACKING = {
+    "image_repository": "registry.bundle",
+    "parts": [{"path": "images/etcd.tar", "images": ["registry.bundle/etcd:3.4.13-0"]}],
+    "missing": [
+        {"name": "crictl", "reason": "not in Debian"},
+        {"name": "registry.bundle/coredns:1.7.0", "reason": "the proxy is away"},
+    ],
+}
+
+
+def lacking(root: Path, **changes: Any) -> str:
+    manifest = root / "manifest.json"
+    manifest.write_text(json.dumps({**LACKING, **changes}))
+    return str(manifest)
+
+
+def ignored(host: kubeadm.Kubeadm) -> list[str]:
+    found: list[str] = host.own["nodeRegistration"].get("ignorePreflightErrors", [])
+    return found
+
+
+def test_a_bundle_without_coredns_makes_a_cluster_without_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeadm.Kubeadm, "program", lambda _self, name: name)
+    host = member(bundle_manifest=lacking(root))
+    assert ignored(host) == ["ImagePull"]
+    arguments = host.arguments()
+    assert arguments[arguments.index("--skip-phases") + 1] == "addon/coredns"
+    assert host.warnings == ["the cluster gets no DNS of its own: the bundle holds no CoreDNS (the proxy is away)"]
+    joining = member("join", node="m2", bundle_manifest=lacking(root), token="t", ca_certificate="c")
+    assert ignored(joining) == ["ImagePull"]
+    assert joining.warnings == []
+    assert "--skip-phases" not in joining.arguments()
+    assert ignored(member("join", bundle_manifest=lacking(root))) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings"),
+    [
+        ({"missing": []}, {}),
+        ({"parts": [{"images": ["registry.bundle/coredns/coredns:v1.8.0"]}]}, {}),
+        ({}, {"image_repository": "registry.mine:5000/kubernetes"}),
+    ],
+)
+def test_coredns_is_installed_where_it_can_be_had(
+    root: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(kubeadm.Kubeadm, "program", lambda _self, name: name)
+    documents = init_documents(PLAN, PLAN["hosts"]["m1"], settings)
+    host = member(bundle_manifest=lacking(root, **changes), configuration=documents)
+    assert (ignored(host), host.warnings) == ([], [])
+    assert "--skip-phases" not in host.arguments()
+
+
 def test_patches_are_brought_into_the_wanted_state(root: Path) -> None:
     directory = root / "patches"
     directory.mkdir()
@@ -260,3 +317,111 @@ def test_the_users_certificates_are_kept_through_a_reset(root: Path) -> None:
     (root / "state/kubeadm-attempt.json").write_text("{}")
     host.keep_pki()
     assert (root / "state/pki-before/ca.key").read_text() == "mine"
+
+
+def test_a_phase_that_ended_well_makes_no_whole_member(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = member("join", node="m2", ca_certificate="c", token="t", certificate_key="k")
+    host.lock()
+    assert host.wait_for(host.detached(["/bin/sh", "-c", "exit 1"])) == 1
+    monkeypatch.setattr(host, "wait_until_healthy", lambda: None)
+    host.finishing("join phase x", lambda: ["/bin/true"])
+    assert host.exit_code() == 1
+    assert (root / "state/kubeadm-phase.rc").read_text() == "0\n"
+
+
+def test_a_join_of_this_run_is_waited_for_as_long_as_it_may_take(root: Path) -> None:
+    first = member("join")
+    first.lock()
+    with pytest.raises(kubeadm.KubeadmError, match="begun by this run, is still at work after 0 s"):
+        member("await", timeout=0, lock_timeout=600).lock()
+    with pytest.raises(kubeadm.KubeadmError, match="of an earlier run is still at work after 0 s"):
+        member("join", timeout=0, lock_timeout=None).lock()
+
+
+def half_joined(root: Path, server: str = "https://api.local:6443") -> None:
+    (root / "kubernetes").mkdir()
+    (root / "kubernetes/kubelet.conf").write_text(f"    server: {server}\n")
+    (root / "state/kubeadm-attempt.json").write_text(
+        json.dumps({"operation": "join", "node_name": "w1", "role": "worker", "fingerprint": "x"})
+    )
+
+
+def kubectl_says(root: Path, text: str, code: int = 1) -> str:
+    (root / "bin").mkdir()
+    (root / "bin/kubectl").write_text(f"#!/bin/sh\necho asked >>{root}/asked\necho '{text}' >&2\nexit {code}\n")
+    (root / "bin/kubectl").chmod(0o755)
+    return str(root / "bin")
+
+
+@pytest.mark.parametrize(
+    ("said", "decision"),
+    [
+        ("Unable to connect to the server: EOF", None),
+        ('Error from server (NotFound): nodes "w1" not found', "reset"),
+        ("Unable to connect to the server: x509: certificate signed by unknown authority", "reset"),
+    ],
+)
+def test_a_half_joined_host_is_reset_only_when_the_cluster_has_spoken(
+    root: Path, monkeypatch: pytest.MonkeyPatch, said: str, decision: str | None
+) -> None:
+    monkeypatch.setattr(kubeadm, "PATIENCE", 0)
+    half_joined(root)
+    host = member("join", check_mode=True, bin_dir=kubectl_says(root, said))
+    if decision:
+        assert host.membership()["decision"] == decision
+    else:
+        with pytest.raises(kubeadm.KubeadmError, match=r"did not answer\. Nothing was changed"):
+            host.membership()
+    assert (root / "asked").exists()
+
+
+def test_another_cluster_is_not_asked(root: Path) -> None:
+    half_joined(root, "https://other.local:6443")
+    assert member("join", check_mode=True, bin_dir=kubectl_says(root, "")).membership()["decision"] == "reset"
+    assert not (root / "asked").exists()
+
+
+def joined(root: Path, host: kubeadm.Kubeadm, flags: str) -> kubeadm.Kubeadm:
+    (root / "state/member.json").write_text(json.dumps(host.wanted.marker()))
+    (root / "kubernetes").mkdir(exist_ok=True)
+    (root / "kubernetes/kubelet.conf").write_text("x")
+    (root / "kubeadm-flags.env").write_text(f'KUBELET_KUBEADM_ARGS="{flags}"\n')
+    return host
+
+
+def test_kubelets_address_of_a_member_is_put_right(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def command(_self: kubeadm.Kubeadm, words: list[str]) -> tuple[int, str]:
+        ran.append(words)
+        return 0, ""
+
+    monkeypatch.setattr(kubeadm.Kubeadm, "command", command)
+    monkeypatch.setattr(kubeadm.Kubeadm, "enable_kubelet", lambda _self: False)
+    predicted = joined(root, member("join", check_mode=True), "--node-ip=10.0.0.9 --x=y").membership()
+    assert (predicted["changed"], ran) == (True, [])
+    assert '"--node-ip=192.168.253.131 --x=y"' in predicted["diff"]["after"]
+    assert member("join").membership()["changed"] is True
+    assert (root / "kubeadm-flags.env").read_text() == 'KUBELET_KUBEADM_ARGS="--node-ip=192.168.253.131 --x=y"\n'
+    assert ran == [["systemctl", "restart", "kubelet"]]
+    assert member("join").membership()["changed"] is False
+    assert len(ran) == 1
+
+
+def test_a_control_plane_is_not_moved_to_another_network(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeadm.Kubeadm, "enable_kubelet", lambda _self: False)
+    host = joined(root, member("init"), "--node-ip=10.0.0.9")
+    (root / "kubernetes/manifests").mkdir()
+    (root / "kubernetes/manifests/kube-apiserver.yaml").write_text("    - --advertise-address=10.0.0.9\n")
+    assert host.membership()["changed"] is False
+    assert "advertises 10.0.0.9, the plan says 192.168.253.129" in host.warnings[0]
+
+
+def test_answers_that_are_no_json_are_told(root: Path) -> None:
+    with pytest.raises(kubeadm.KubeadmError, match="kubectl's answer is no JSON"):
+        member().read_answer("Warning: x\n{}")
+
+
+def test_an_authority_that_is_cut_short_is_nobodys(root: Path) -> None:
+    text = "    certificate-authority-data: QUJDR\n"
+    assert member("join", ca_certificate="ABC").same_authority(text) is False

@@ -52,6 +52,23 @@ def test_hosts_are_in_the_inventorys_order_and_in_both_groups_once() -> None:
     ]
 
 
+OTHERS: list[dict[str, Any]] = [
+    {"item": "n1", "ansible_facts": {"multinic": {"links": ["seen"]}}},
+    {"item": "n2", "unreachable": True, "msg": "Task failed: no route to host"},
+]
+
+
+def test_hosts_outside_the_run_have_facts_of_their_own_task() -> None:
+    inventory = read_inventory(HOSTVARS, ["m1"], ["n1", "n2"], "asked", in_run=["m1"], others=OTHERS)
+    assert [(host.name, host.in_run) for host in inventory.hosts] == [("m1", True), ("n1", False), ("n2", False)]
+    assert [host.facts for host in inventory.hosts] == [{"links": []}, {"links": ["seen"]}, None]
+    assert [host.trouble for host in inventory.hosts] == ["", "", "it cannot be reached: no route to host"]
+
+
+def test_without_a_list_of_the_runs_hosts_all_are_in_it() -> None:
+    assert all(host.in_run for host in read_inventory(HOSTVARS, ["m1"], ["n1"]).hosts)
+
+
 def test_a_template_that_fails_is_a_finding() -> None:
     (finding,) = read_inventory({"m1": Broken()}, ["m1"], []).findings
     assert (finding.host, finding.variable) == ("m1", "cni")
@@ -71,6 +88,21 @@ def test_a_template_that_fails_is_a_finding() -> None:
 )
 def test_failed(result: Any, bad: bool) -> None:
     assert failed(result) is bad
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("Task failed: no route to host", "it cannot be reached at 192.0.2.7: no route to host"),
+        (
+            "Timeout (17s) waiting for privilege escalation prompt:",
+            "it cannot be reached at 192.0.2.7: it went silent, or its sudo waits for something "
+            "(Timeout (17s) waiting for privilege escalation prompt)",
+        ),
+    ],
+)
+def test_a_host_that_cannot_be_reached_is_told_with_its_address(told: str, said: str) -> None:
+    assert trouble_of({"unreachable": True, "msg": told}, "192.0.2.7") == said
 
 
 def test_a_skipped_task_is_no_trouble() -> None:
