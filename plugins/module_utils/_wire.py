@@ -106,24 +106,33 @@ class Pinger:
 
     def trace(self, packets: Sequence[Packet], wait: float, doors: Sequence[Door] = ()) -> None:
         """Send again what stayed silent, and look on all cards for the answers, also those that the kernel drops."""
-        kind = ETH_P_IP if self.family == 4 else ETH_P_IPV6
-        watch = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(kind))
+        watch = self.watch()
+        exchange = Exchange(self, packets, doors)
         try:
-            attach(watch, _packets.only_icmp(self.family))
-            watch.setblocking(False)
-            exchange = Exchange(self, packets, doors)
             exchange.run(wait, (0.0, wait / 2))
-            while True:
-                try:
-                    data, sender = watch.recvfrom(65535)
-                except BlockingIOError:
-                    return
+            while watch is not None:
+                data, sender = watch.recvfrom(65535)
                 message = data if self.family == 4 else data[_packets.IP_HEADER[6] :]
                 sequence = _packets.echo_sequence(self.family, exchange.identifier, message)
                 if sequence is not None and sequence < len(packets) and sender[2] != socket.PACKET_OUTGOING:
                     packets[sequence].seen_on = packets[sequence].seen_on or sender[0]
+        except BlockingIOError:
+            return
         finally:
-            watch.close()
+            if watch is not None:
+                watch.close()
+
+    def watch(self) -> Optional[socket.socket]:
+        """What all cards receive, before the kernel drops any of it; nothing where the kernel has no packet sockets."""
+        try:
+            sock = socket.socket(
+                socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP if self.family == 4 else ETH_P_IPV6)
+            )
+            attach(sock, _packets.only_icmp(self.family))
+        except OSError:
+            return None
+        sock.setblocking(False)
+        return sock
 
 
 class Exchange:
@@ -363,10 +372,14 @@ class Arp:
             return
         if kind != ETHERNET_CARD or ip_address(source).version != 4:
             return
-        self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_packets.ARP))
-        attach(self.sock, _packets.only_arp_answers())
-        self.sock.bind((interface, _packets.ARP))
-        self.sock.setblocking(False)
+        try:
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_packets.ARP))
+            attach(sock, _packets.only_arp_answers())
+            sock.bind((interface, _packets.ARP))
+        except OSError:
+            return  # this kernel has no packet sockets
+        sock.setblocking(False)
+        self.sock = sock
 
     def ask(self) -> None:
         if self.sock is None:
