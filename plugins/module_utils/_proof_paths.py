@@ -218,8 +218,7 @@ def judge_vip_way(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
         found.info(
             host.name,
             "apiserver_vip",
-            f"without a route of its own, {vip} would be left for by {answer['dev']}; its route will have the source "
-            "of the cluster's card",
+            f"before its route is set, requests to {vip} leave by {answer['dev']}, not by {card}",
             "With the other card's address as their source, requests to the API get no answer.",
         )
 

@@ -262,7 +262,11 @@ def test_an_asymmetric_answer_by_a_policy_rule_is_told() -> None:
 @pytest.mark.parametrize(
     ("lookup", "severity", "found"),
     [
-        ({"dev": "ens33", "source": "192.168.160.246"}, "info", "would be left for by ens33"),
+        (
+            {"dev": "ens33", "source": "192.168.160.246"},
+            "info",
+            "before its route is set, requests to 10.103.97.2 leave by ens33, not by ens32",
+        ),
         ({"dev": "ens32", "source": "192.168.253.131"}, "", ""),
         ({"dev": "lo", "source": "192.168.253.131"}, "", ""),
         ({"dev": "lo", "source": "10.103.97.2"}, "error", "is local to the host, with the source 10.103.97.2"),
