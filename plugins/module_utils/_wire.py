@@ -146,7 +146,16 @@ class Exchange:
         self.family = pinger.family
         self.packets = packets
         self.doors = doors
-        self.queue = deque(doors)
+        # Everyone begins with its own successor: a host is tried by all others, but by one after another.
+        mine = ip_address(pinger.source).packed
+        self.queue = deque(door for door in doors if door.protocol == "tcp")
+        self.datagrams = deque(
+            sorted(
+                (door for door in doors if door.protocol == "udp"),
+                key=lambda door: (ip_address(door.address).packed < mine, ip_address(door.address).packed),
+            )
+        )
+        self.next_datagram = 0.0
         self.open_doors: dict[int, Door] = {}
         self.room = room_for_files() if doors else 0
         self.missing = len(packets)
@@ -166,8 +175,7 @@ class Exchange:
                         self.send(sequence, packet)
                     if sequence % STRIDE == STRIDE - 1:
                         self.read_icmp()
-                for door in list(self.open_doors.values()):
-                    self.knock_again(door)
+                self.datagrams += [door for door in self.open_doors.values() if door.protocol == "udp"]
                 last = number + 1 == len(rounds)
                 self.collect(start + (wait if last else min(wait, rounds[number + 1])))
                 if self.done():
@@ -179,7 +187,7 @@ class Exchange:
                     door.sock.close()
 
     def done(self) -> bool:
-        return not (self.missing or self.open_doors or self.queue)
+        return not (self.missing or self.open_doors or self.queue or self.datagrams)
 
     def send(self, sequence: int, packet: Packet) -> None:
         packet.sent = time.monotonic()
@@ -196,7 +204,7 @@ class Exchange:
             left = until - time.monotonic()
             if left <= 0 or self.done():
                 return
-            for number, _event in self.poll.poll(1000 * (min(left, PAUSE) if self.queue else left)):
+            for number, _event in self.poll.poll(1000 * (min(left, PAUSE) if self.queue or self.datagrams else left)):
                 if number == self.icmp.fileno():
                     self.read_icmp()
                 elif number in self.open_doors:
@@ -223,14 +231,23 @@ class Exchange:
                 self.missing -= 1
 
     def open_next(self) -> None:
-        """Begin with some doors, at most as many as there may be files open, and with datagrams one at a time."""
+        """Begin with some connections, at most as many as there may be files open, and send a datagram if it is time."""
         for _number in range(STRIDE):
             if not self.queue or len(self.open_doors) >= self.room:
-                return
-            door = self.queue.popleft()
+                break
+            self.begin(self.queue.popleft())
+        now = time.monotonic()
+        if not self.datagrams or now < self.next_datagram:
+            return
+        door = self.datagrams[0]
+        if door.sock is None and len(self.open_doors) >= self.room:
+            return
+        self.datagrams.popleft()
+        self.next_datagram = now + PAUSE
+        if door.sock is None:
             self.begin(door)
-            if door.protocol == "udp":
-                return
+        elif door.sock.fileno() in self.open_doors:
+            self.knock_again(door)
 
     def begin(self, door: Door) -> None:
         kind = socket.SOCK_STREAM if door.protocol == "tcp" else socket.SOCK_DGRAM
@@ -289,7 +306,7 @@ class Exchange:
 
     def give_up(self) -> None:
         """Doors that stay silent make room for those that wait."""
-        if self.queue and len(self.open_doors) >= self.room:
+        if (self.queue or self.datagrams) and len(self.open_doors) >= self.room:
             old = time.monotonic() - PATIENCE
             for door in [door for door in self.open_doors.values() if door.started < old]:
                 self.close(door)
