@@ -227,9 +227,12 @@ def judge_answers_for(
     host: Seen, facts: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any], found: Findings
 ) -> None:
     """Who answers by ARP for the host's own address, and for the others': for one address only one card may."""
+    answers = host.probe.get("arp") or {}
+    if not answers:
+        return
     card = host.node["interface"]
     names = {str(node["address"]): name for name, node in plan["hosts"].items()}
-    for address, macs in sorted((host.probe.get("arp") or {}).items()):
+    for address, macs in sorted(answers.items()):
         name = names.get(address, "")
         links = (facts.get(name) or {}).get("links") or ()
         own = {str(link["mac"]): str(link["name"]) for link in links if link.get("mac")}

@@ -33,6 +33,22 @@ def test_more_doors_than_files_are_tried_in_turns(monkeypatch: pytest.MonkeyPatc
     assert {(door.protocol, door.answer) for door in doors} == {("tcp", "refused"), ("udp", "closed")}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may send echo requests")
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_both_families_are_echoed_and_refused(address: str) -> None:
+    if address == "::1" and not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("no IPv6 here")
+    packets = [_wire.Packet(address, size) for size in (64, 9000)]
+    doors = [_wire.Door(address, 40001), _wire.Door(address, 40001, "udp")]
+    pinger = _wire.Pinger(address, "lo")
+    pinger.run(packets, 3, doors)
+    assert all(packet.milliseconds is not None for packet in packets)
+    assert [door.answer for door in doors] == ["refused", "closed"]
+    lost = _wire.Packet(address, 64)
+    pinger.trace([lost], 1)
+    assert lost.seen_on == "lo"
+
+
 class NoRoute(socket.socket):
     """A socket whose connection fails at once, as where there is no route; it is writable and without an error then."""
 
