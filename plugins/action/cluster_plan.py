@@ -7,11 +7,9 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import headline, ordered
+from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import headline
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import plain
-from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import plan_cluster
-from ansible_collections.multinic.kubernetes.plugins.module_utils._settings import merge_settings
-from ansible_collections.multinic.kubernetes.plugins.plugin_utils._plan_input import read_bundle, read_inventory
+from ansible_collections.multinic.kubernetes.plugins.plugin_utils._plan_input import plan_inventory
 
 
 class ActionModule(ActionBase):
@@ -31,24 +29,16 @@ class ActionModule(ActionBase):
                 "others": {"type": "list", "elements": "dict", "default": []},
             }
         )
-        variables = task_vars or {}
-        groups = variables.get("groups", {})
-        inventory = read_inventory(
-            variables["hostvars"],
-            [str(name) for name in groups.get(args["control_plane_group"], ())],
-            [str(name) for name in groups.get(args["node_group"], ())],
+        result = plan_inventory(
+            task_vars or {},
+            args["control_plane_group"],
+            args["node_group"],
             args["facts_result"],
-            in_run=plain(variables.get("ansible_play_hosts_all")),
-            others=plain(args["others"]),
+            plain(args["others"]),
         )
-        settings, disagreements = merge_settings(inventory.variables)
-        result = plan_cluster(
-            inventory.hosts, settings, read_bundle(settings.get("bundle"), settings.get("bundle_sha256"))
-        )
-        findings = ordered([*inventory.findings, *disagreements, *result.findings])
         return {
             "changed": False,
             "ansible_facts": {"cluster_plan": result.plan},
-            "findings": [finding.as_dict() for finding in findings],
-            "msg": headline(findings),
+            "findings": [finding.as_dict() for finding in result.findings],
+            "msg": headline(result.findings),
         }

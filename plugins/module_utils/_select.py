@@ -352,7 +352,8 @@ def _not_found(network: HostNetwork, selector: Selector, vip: Optional[IPAddress
 
 def _no_card(network: HostNetwork, selector: Selector, vip: Optional[IPAddress]) -> SelectionError:
     names = [link.name for link in network.links if not link.made]
-    near = _nearest(selector.text, names)
+    folded = {name.lower(): name for name in names}
+    near = folded.get(selector.text.lower()) or _nearest(selector.text, names)
     remedy = f"Set cluster_network: {near}" if near else f"Write a network instead: {_offers(network, vip)}"
     if "*" in selector.text and not re.search(r"[.\])]\*", selector.text):
         remedy = f"Patterns are regular expressions: write cluster_network: {selector.text.replace('*', '.*')}"

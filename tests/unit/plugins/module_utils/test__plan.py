@@ -706,10 +706,9 @@ BAD = [
     Bad(
         "VIP of the other family",
         "apiserver_vip",
-        "fd00::2 is IPv6, but",
-        "of the other family",
+        "fd00::2 is IPv6",
+        "to an IPv4 address",
         {"apiserver_vip": "fd00::2"},
-        where=ALL,
     ),
     Bad("VIP is loopback", "apiserver_vip", "'127.0.0.1' is a loopback", "10.103.97.2", {"apiserver_vip": "127.0.0.1"}),
     Bad(
@@ -791,8 +790,8 @@ BAD = [
     Bad(
         "families differ",
         "service_cidr",
-        "are not of the same families",
-        "one network for each family",
+        "fd00:96::/112 is IPv6",
+        "an IPv4 network alone",
         {"service_cidr": "10.96.0.0/16,fd00:96::/112"},
     ),
     Bad("pod_cidr is no network", "pod_cidr", "has no prefix length", "100.64.0.0/10", {"pod_cidr": "100.64.0.0"}),
@@ -943,7 +942,7 @@ BAD = [
         "a text where kube-proxy wants a number",
         "kube_proxy_config",
         "kube_proxy_config.conntrack.maxPerCore: the string '0' where a whole number belongs",
-        "Correct it",
+        "Correct kube_proxy_config.conntrack.maxPerCore: write a whole number",
         {"kube_proxy_config": {"conntrack": {"maxPerCore": "0"}}},
     ),
     Bad(
