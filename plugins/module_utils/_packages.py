@@ -65,7 +65,8 @@ def _part_key(text: str) -> tuple[tuple[tuple[int, ...], int], ...]:
     # A missing number counts as 0, also at the end: "1" and "1-0" are the same version.
     while key and key[-1] == END:
         key.pop()
-    return (*key, END)
+    # Twice, for a leading number 0 in front of more is as good as the first: "0~" is older than "0".
+    return (*key, END, END)
 
 
 def version_key(

@@ -44,6 +44,7 @@ def test_debian_versions_rise(old: str, new: str) -> None:
 @example("0", "0-0")
 @example("1a", "1a0")
 @example("1", "1~")
+@example("0", "0~")
 def test_versions_compare_as_dpkg_does(one: str, two: str) -> None:
     told = subprocess.run(["dpkg", "--compare-versions", one, "lt", two], check=False, capture_output=True)
     assert core.older(one, two) == (told.returncode == 0)
