@@ -224,6 +224,12 @@ def _by_address(network: HostNetwork, selector: Selector, vip: Optional[IPAddres
             vip,
             f"{target} is reached only through the default route, {gateway} on {_told(link, address)}",
         )
+    if link.made:
+        raise SelectionError(
+            f"the kernel reaches {target} through {_told(link, address)}, a card that a program made for itself",
+            "Such a card is no way to the other hosts.",
+            f"Name the hosts' real network: {_offers(network, vip)}; if the card is truly meant, write cluster_network: {link.name}",
+        )
     way = f"by way of {gateway}" if gateway else "on-link"
     return Choice(
         link,

@@ -22,6 +22,12 @@ def choose(facts: dict[str, Any], value: Any, vip: str = "10.103.97.2") -> tuple
     return _select.choose(network, _select.parse_selectors(value), as_address(vip), common)
 
 
+def four_ways(name: str, card_name: str, auto: bool = True) -> list[tuple[str, Any, list[tuple[str, str]]]]:
+    """The usual host: by CIDR, by name, by an address to reach, and by itself, it is 10.20.0.5 of that card."""
+    ways = ["10.20.0.0/24", card_name, "10.20.0.1", *(["auto"] if auto else [])]
+    return [(name, way, [(card_name, "10.20.0.5/24")]) for way in ways]
+
+
 RECORDED: list[tuple[str, Any, list[tuple[str, str]]]] = [
     ("two-cards", "192.168.253.0/24", [("ens4", "192.168.253.129/24")]),
     ("two-cards", "192.168.253.1", [("ens4", "192.168.253.129/24")]),
@@ -61,6 +67,50 @@ RECORDED: list[tuple[str, Any, list[tuple[str, str]]]] = [
     ("two-in-one-subnet", "ens4", [("ens4", "10.20.0.6/24")]),
     ("card-down", "10.20.0.0/24", [("ens4", "10.20.0.5/24")]),
     ("macvlan", "10.20.0.0/24", [("macvlan0", "10.20.0.5/24")]),
+    *four_ways("bond", "bond0"),
+    *four_ways("team", "team0"),
+    *four_ways("vlans", "ens3.100", auto=False),
+    ("vlans", "auto", [("ens3.100", "10.20.0.5/24")]),
+    ("vlans", "10.30.0.1", [("ens3.200", "10.30.0.5/24")]),
+    *four_ways("bridge-over-bond-vlan", "br20"),
+    *four_ways("macvlan-over-card", "mac0"),
+    *four_ways("wireguard", "ens4"),
+    ("wireguard", "wg0", [("wg0", "10.99.0.5/24")]),
+    *four_ways("dummy", "ens4"),
+    ("dummy", "dummy0", [("dummy0", "10.50.0.5/32")]),
+    *four_ways("libvirt", "ens4"),
+    *four_ways("flannel", "ens4"),
+    *four_ways("calico", "ens4"),
+    *four_ways("jumbo", "ens4"),
+    *four_ways("multipath-default", "ens5"),
+    *four_ways("policy-tables", "ens4"),
+    *four_ways("several-on-one-card", "ens4"),
+    ("several-on-one-card", "10.21.0.0/16", [("ens4", "10.21.0.5/16")]),
+    ("several-on-one-card", "10.21.9.9", [("ens4", "10.21.0.5/16")]),
+    ("several-on-one-card", "10.20.0.100", [("ens4", "10.20.0.100/32")]),
+    # Two default routes: neither network is anybody's but theirs, so the speed, the MTU and the order decide.
+    *four_ways("metrics", "ens4"),
+    ("cloud-slash32", "10.20.0.0/20", [("ens5", "10.20.0.5/32")]),
+    ("cloud-slash32", "ens5", [("ens5", "10.20.0.5/32")]),
+    ("cloud-slash32", "10.20.0.1", [("ens5", "10.20.0.5/32")]),
+    ("cloud-slash32", "10.20.7.7", [("ens5", "10.20.0.5/32")]),
+    ("tailscale", "10.20.0.0/24", [("ens4", "10.20.0.5/24")]),
+    ("tailscale", "auto", [("ens4", "10.20.0.5/24")]),
+    ("tailscale", "tailscale0", [("tailscale0", "100.101.102.103/32")]),
+    ("no-carrier", "10.20.0.0/24", [("ens4", "10.20.0.5/24")]),
+    ("no-carrier", "auto", [("ens5", "10.21.0.5/24")]),
+    ("loopback-address", "lo", [("lo", "10.20.0.5/32")]),
+    ("loopback-address", "10.20.0.5", [("lo", "10.20.0.5/32")]),
+    ("unnumbered-peer", "10.20.0.6", [("ens4", "10.20.0.5/32")]),
+    ("unnumbered-peer", "10.20.0.9", [("ens5", "10.20.0.5/32")]),
+    ("unnumbered-peer", "ens5", [("ens5", "10.20.0.5/32")]),
+    ("vrf", "10.20.0.0/24", [("ens4", "10.20.0.5/24")]),
+    ("vrf", "ens4", [("ens4", "10.20.0.5/24")]),
+    ("vrf", "auto", [("ens4", "10.20.0.5/24")]),
+    # Neither the tentative, nor the temporary, nor the deprecated one.
+    ("ipv6-states", "fd00:20::/48", [("ens4", "fd00:20::5:5/64")]),
+    ("ipv6-states", "ens4", [("ens4", "fd00:20::5:5/64")]),
+    ("ipv6-states", "auto", [("ens4", "fd00:20::5:5/64")]),
 ]
 
 
@@ -72,6 +122,7 @@ def test_choice_on_recorded_hosts(name: str, value: Any, expected: list[tuple[st
 
 
 def test_every_recorded_host_is_used() -> None:
+    assert len(list(FIXTURES.glob("*.json"))) >= 25
     assert {path.stem for path in FIXTURES.glob("*.json")} == {name for name, _value, _expected in RECORDED}
 
 
@@ -88,6 +139,20 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("no-default", "8.8.8.8", "knows no way", "10.20.0.0/24 (ens4)"),
     ("vpn", "100.64.0.0/10", "only tailscale0", "cluster_network: tailscale0"),
     ("peer-multipath", "10.40.0.1", "knows no way", "ens4"),
+    ("tailscale", "10.20.0.1", "through tailscale0 (100.101.102.103/32), a card that a program", "10.20.0.0/24 (ens4)"),
+    ("wireguard", "10.99.0.0/24", "only wg0 (10.99.0.5/24)", "cluster_network: wg0"),
+    ("wireguard", "10.99.0.1", "through wg0 (10.99.0.5/24), a card that a program", "10.20.0.0/24 (ens4)"),
+    ("flannel", "10.244.2.7", "through flannel.1 (10.244.1.0/32), a card that a program", "10.20.0.0/24 (ens4)"),
+    ("dummy", "10.50.0.0/24", "only dummy0 (10.50.0.5/32)", "cluster_network: dummy0"),
+    ("dummy", "10.50.0.9", "only through the default route, 192.0.2.1 on ens3", "10.20.0.9 (or 10.20.0.0/24)"),
+    ("libvirt", "192.168.122.0/24", "only virbr0 (192.168.122.1/24)", "cluster_network: virbr0"),
+    ("libvirt", "vnet0", "vnet0 is down, and has no address", "10.20.0.0/24 (ens4)"),
+    ("bond", "ens5", "ens5 is up, and has no address", "10.20.0.0/24 (bond0)"),
+    ("team", "ens4", "ens4 is up, and has no address", "10.20.0.0/24 (team0)"),
+    ("vlans", "ens3.10", "there is no card 'ens3.10'", "Set cluster_network: ens3.100"),
+    ("vrf", "10.20.0.1", "only through the default route, 192.0.2.1 on ens3", "10.20.0.1 (or 10.20.0.0/24)"),
+    ("metrics", "8.8.8.8", "only through the default route, 192.0.2.1 on ens3", "10.20.0.0/24 (ens4)"),
+    ("loopback-address", "10.20.0.0/24", "only lo (10.20.0.5/32)", "cluster_network: lo"),
     ("card-down", "10.20.0.1", "only through the default route", "Set cluster_network: 10.20.0.1 (or 10.20.0.0/24)"),
 ]
 
