@@ -1174,6 +1174,9 @@ def test_any_input_gives_one_plan_and_never_an_exception(
         if isinstance(by_name[name].cluster_network, str) and "/" in by_name[name].cluster_network:
             assert ip_address(node["address"]) in ip_network(by_name[name].cluster_network)
         assert node["address"] != first.plan["apiserver"]["vip"]
+        (mine,) = [link for link in (by_name[name].facts or {})["links"] if link["name"] == node["interface"]]
+        assert node["mtu"] == mine["mtu"]
+        assert first.plan["cni"]["mtu"] <= node["mtu"]
     if first.sound:
         assert first.plan["control_plane"]
         assert set(first.plan["hosts"]) == set(by_name)

@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _select
-from ansible_collections.multinic.kubernetes.plugins.module_utils._net import Address, HostNetwork, Link, as_address
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
+    Address,
+    HostNetwork,
+    Link,
+    Route,
+    as_address,
+)
 from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import FIXTURES, card, recorded, seed_facts
 
 
@@ -251,3 +257,98 @@ def test_choice_depends_on_nothing_but_the_cards(links: list[Link], value: str, 
         assert results[0] == results[1]
     if "/" in value:
         assert all(as_address(ip) in ip_network(value) for ip in results[0])
+
+
+NETWORKS = ["10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24", "10.4.0.0/22"]
+
+
+@st.composite
+def racks(draw: st.DrawFn) -> tuple[dict[str, HostNetwork], set[str]]:
+    """Hosts on some of four networks, one card for each, and the networks that carry a default route somewhere."""
+    hosts: dict[str, HostNetwork] = {}
+    defaults: set[str] = set()
+    for number in range(1, draw(st.integers(2, 5))):
+        mine = draw(st.lists(st.sampled_from(NETWORKS), min_size=1, unique=True))
+        links = tuple(
+            Link(
+                name=f"e{position}",
+                mtu=draw(st.sampled_from([1500, 9000])),
+                speed_mbps=draw(st.sampled_from([None, 1000, 25000])),
+                addresses=(Address(ip_interface((int(ip_network(net)[number]), ip_network(net).prefixlen))),),
+            )
+            for position, net in enumerate(mine)
+        )
+        way_out = draw(st.sampled_from([None, *range(len(mine))]))
+        routes = () if way_out is None else (Route(ip_network("0.0.0.0/0"), "10.9.9.9", f"e{way_out}"),)
+        defaults |= set() if way_out is None else {mine[way_out]}
+        hosts[f"h{number}"] = HostNetwork(links=links, routes=routes)
+    return hosts, defaults
+
+
+@given(racks(), st.data())
+def test_auto_takes_a_common_network_and_not_the_default_routes(
+    drawn: tuple[dict[str, HostNetwork], set[str]], data: st.DataObject
+) -> None:
+    hosts, defaults = drawn
+    common = set.intersection(
+        *({str(address.network) for _link, address in network.addresses()} for network in hosts.values())
+    )
+    selection = _select.common_network(hosts, None)
+    assert (selection.network is None) == (not common)
+    assert selection.reason
+    if selection.network is not None:
+        assert str(selection.network) in common
+        assert str(selection.network) not in defaults or common <= defaults
+        others = [net for net in common if (net in defaults) == (str(selection.network) in defaults)]
+        assert _slowest(hosts, str(selection.network)) == max(_slowest(hosts, net) for net in others)
+    assert _select.common_network(dict(data.draw(st.permutations(list(hosts.items())))), None) == selection
+
+
+def _slowest(hosts: dict[str, HostNetwork], net: str) -> tuple[int, int]:
+    """The speed of a network's slowest card, and its smallest MTU."""
+    links = [link for host in hosts.values() for link, address in host.addresses() if str(address.network) == net]
+    return min(link.speed_mbps or 0 for link in links), min(link.mtu for link in links)
+
+
+@st.composite
+def slips(draw: st.DrawFn, text: str) -> str:
+    """The text with one slip of the hand: a character wrong, too much, missing, or two swapped."""
+    at = draw(st.integers(0, len(text) - 1))
+    letter = draw(st.sampled_from("0123456789./abens"))
+    way = draw(st.sampled_from(["wrong", "more", "less", "swapped"]))
+    if way == "swapped":
+        return text[:at] + text[at : at + 2][::-1] + text[at + 2 :]
+    return text[:at] + {"wrong": letter, "more": letter + text[at], "less": ""}[way] + text[at + 1 :]
+
+
+@given(HOSTS, st.data())
+def test_what_is_suggested_is_the_hosts_own(links: list[Link], data: st.DataObject) -> None:
+    network = HostNetwork(links=tuple(links))
+    own = {str(address.network) for link, address in network.addresses() if not link.made and not address.single}
+    names = {link.name for link in network.links if not link.made}
+    meant = data.draw(st.sampled_from(sorted(own | names) or ["10.0.0.0/24"]))
+    remedy = ""
+    try:
+        selectors = _select.parse_selectors(data.draw(slips(meant)))
+        _select.choose(network, selectors, None, _select.common_network({"this": network}, None))
+    except _select.SelectionError as problem:
+        remedy = problem.remedy
+    except ValueError:
+        return
+    _before, separator, suggested = remedy.partition("Set cluster_network: ")
+    near, _or, on_link = suggested.rstrip(")").partition(" (or ")
+    if on_link:
+        assert on_link in own
+        assert as_address(near) in ip_network(on_link)
+    elif separator:
+        assert near in own | names
+
+
+@given(HOSTS, st.sampled_from(["eth0", "ens32", "bond0", "eth", "ens3", "bond0.7", "th0"]))
+def test_a_plain_name_is_one_whole_name(links: list[Link], name: str) -> None:
+    network = HostNetwork(links=tuple(links))
+    try:
+        (choice,) = _select.choose(network, _select.parse_selectors(name), None)
+    except _select.SelectionError:
+        return
+    assert choice.link.name == name
