@@ -129,10 +129,13 @@ def plan_inventory(
     )
     settings, disagreements = merge_settings(inventory.variables)
     told = [*inventory.findings, *disagreements, *misspelt_groups(groups, (control_plane_group, node_group))]
+    bundle = read_bundle(settings.get("bundle"), settings.get("bundle_sha256"))
+    if bundle is None and settings.get("kubernetes_version"):
+        bundle = Bundle(trouble="it is not set")
     result = plan_cluster(
         inventory.hosts,
         settings,
-        read_bundle(settings.get("bundle"), settings.get("bundle_sha256")),
+        bundle,
         doubtful={finding.variable for finding in told} - {PER_HOST},
     )
     return Result(result.plan, ordered([*told, *result.findings]))
