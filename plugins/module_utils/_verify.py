@@ -243,6 +243,8 @@ class _Comparison:
         self.found = Findings()
         self.tested: list[str] = []
         self.untested: list[str] = []
+        # No list at all, not an empty one: no control plane was asked.
+        self.listed = cluster.get("nodes", ()) is not None
         self.nodes = {node["name"]: node for node in cluster.get("nodes") or ()}
         self.pods = list(cluster.get("pods") or ())
         self.dns_missing = str((cluster.get("dns") or {}).get("missing") or "")
@@ -272,6 +274,9 @@ class _Comparison:
     # -- the API's view --
 
     def compare_nodes(self) -> None:
+        if not self.listed:
+            self.untested.append("nodes and pods: no control plane of this run holds an admin.conf")
+            return
         if self.cluster_error:
             self.found.error(
                 self.first,
@@ -600,6 +605,8 @@ class _Comparison:
 
     def compare_dns(self) -> None:
         pods = [pod for pod in self.pods if is_dns(pod)]
+        if not self.listed:
+            return
         if self.cluster_error:
             self.untested.append("cluster DNS: the pods could not be listed")
             return
