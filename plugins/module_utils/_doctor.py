@@ -601,7 +601,7 @@ class _Doctor:
 
     def judge_dates(self, name: str, entry: Mapping[str, Any], what: str, now: int, days: float) -> None:
         remedy = (
-            "kubelet renews its own; see journalctl -u kubelet, and rotateCertificates in /var/lib/kubelet/config.yaml."
+            "See journalctl -u kubelet, and rotateCertificates in /var/lib/kubelet/config.yaml."
             if entry["name"].startswith("kubelet ")
             else "A certificate authority has to be replaced by hand, with all that it has signed; plan for it."
             if entry["name"].endswith("ca")
@@ -630,7 +630,9 @@ class _Doctor:
                 else remedy,
             )
         elif days < WARN_DAYS:
-            self.found.warning(name, "", f"{what} expires in {_days(days)}", "Nothing renews it by itself.", remedy)
+            own = entry["name"].startswith("kubelet ")
+            why = "kubelet should have renewed it by now." if own else "Nothing renews it by itself."
+            self.found.warning(name, "", f"{what} expires in {_days(days)}", why, remedy)
 
     def judge_served(self, name: str, entry: Mapping[str, Any], file: Optional[Mapping[str, Any]], what: str) -> None:
         if file and file["not_after"] is not None and file["not_after"] != entry["not_after"]:

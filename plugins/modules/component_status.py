@@ -223,7 +223,13 @@ class Components:
         maps = self.configmaps()
         return {
             "epoch": int(time.time()),
-            "processes": {name: {"flags": process.flags, **process.ends()} for name, process in self.processes.items()},
+            "processes": {
+                name: {
+                    "flags": {flag: value for flag, value in process.flags.items() if flag in TOLD},
+                    **process.ends(),
+                }
+                for name, process in self.processes.items()
+            },
             "kubeconfigs": {name: self.kubeconfig(path, text) for name, (path, text) in self.kubeconfigs().items()},
             "kube_proxy": self.kube_proxy(),
             "units": self.units(),
