@@ -18,6 +18,8 @@ INVENTORY ?= inventories/prod
 APT_PACKAGES := ca-certificates git openssh-client sshpass python3-venv netcat-openbsd util-linux \
   iproute2 iptables kmod procps e2fsprogs mmdebstrap rsync \
   build-essential dpkg-dev xz-utils zstd
+# What only `make page` needs.
+BROWSER_PACKAGES := chromium fonts-dejavu-core
 
 VENV := $(MULTINIC_CACHE)/venv
 STAMP := $(VENV)/.made-from-$(firstword $(shell sha256sum < requirements-dev.txt))
@@ -34,7 +36,6 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 export ANSIBLE_HOME := $(MULTINIC_CACHE)/ansible
 export RUFF_CACHE_DIR := $(MULTINIC_CACHE)/ruff
-export PYTEST_ADDOPTS := -o cache_dir=$(MULTINIC_CACHE)/pytest
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHONNOUSERSITE := 1
 export PYTHONUNBUFFERED := 1
@@ -116,6 +117,7 @@ types: venv ## mypy over all that is Python
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/plugins $(HERE)/roles $(HERE)/molecule $(HERE)/tests/unit $(HERE)/tests/prove_red.py
 	cd tests/bench && MYPYPATH=../unit:$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 	cd tests/e2e && mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
+	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/tests/page
 
 .PHONY: sanity
 sanity: venv ## ansible-test sanity, on a copy of the files under git
@@ -126,7 +128,7 @@ sanity: venv ## ansible-test sanity, on a copy of the files under git
 
 .PHONY: unit
 unit: venv ## pytest over the unit tests
-	pytest -q tests/unit
+	pytest -q -o cache_dir=$(MULTINIC_CACHE)/pytest tests/unit
 
 .PHONY: molecule
 molecule: root bundle ## every scenario in molecule/, on lab hosts
@@ -135,7 +137,12 @@ molecule: root bundle ## every scenario in molecule/, on lab hosts
 
 .PHONY: e2e
 e2e: root bundle ## the whole road on the lab: install, break, reboot, reinstall
-	pytest $(E2E) tests/e2e
+	pytest -o cache_dir=$(MULTINIC_CACHE)/pytest $(E2E) tests/e2e
+
+.PHONY: page
+page: venv ## look at the report's HTML page in headless Chromium; screenshots in the cache
+	$(MAKE) -s packages APT_PACKAGES='$(BROWSER_PACKAGES)'
+	pytest -v tests/page
 
 .PHONY: prove-red
 prove-red: venv ## break a line for each layer, in a copy, and see that the layer fails

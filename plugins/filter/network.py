@@ -10,6 +10,8 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _select
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import HostNetwork, as_address, plain
 
+TOLD_AT_MOST = 3
+
 
 def cluster_interface(facts: t.Any, network: t.Any = "auto") -> str:
     """The name of the card that is the cluster's on this host."""
@@ -46,7 +48,10 @@ def can_reach_gateway(hosts: t.Any, network: t.Any = "auto") -> str:
     target = _calico.reachable_by_all(chosen)
     if target is None:
         told = ", ".join(f"{host.name} is on {host.address.network} ({host.link.name})" for host in chosen)
-        raise AnsibleFilterError(f"can_reach_gateway: no address is on-link for every host: {told}")
+        tried = "; ".join(_calico.why_unreachable(chosen)[:TOLD_AT_MOST])
+        raise AnsibleFilterError(
+            f"can_reach_gateway: no address leads every host to its cluster address: {told}. {tried}"
+        )
     return target
 
 

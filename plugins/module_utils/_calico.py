@@ -8,10 +8,16 @@ This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._calico_predict import (
+    Prediction,
+    check_patterns,
+    predict,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
     Address,
     HostNetwork,
@@ -31,7 +37,7 @@ LISTS = ("interface", "skip-interface", "can-reach", "cidr")
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the plan chose on one host."""
+    """What the plan chose on one host, in one family."""
 
     name: str
     network: HostNetwork
@@ -89,12 +95,21 @@ def check_method(text: str) -> str:
     if name == "can-reach" and looks_like_one and as_address(value) is None:
         raise ValueError(f"can-reach={value}: not an address")
     if name in {"interface", "skip-interface"}:
-        for pattern in value.split(","):
-            try:
-                re.compile(pattern)
-            except re.error as problem:
-                raise ValueError(f"{name}={value}: '{pattern}' is not a pattern ({problem})") from None
+        try:
+            check_patterns(value)
+        except ValueError as problem:
+            raise ValueError(f"{name}={value}: {problem}") from None
     return text
+
+
+def cards_to_come(
+    pods: Sequence[IPNetwork], services: Sequence[IPNetwork], encapsulation: str, proxy_mode: str
+) -> dict[str, list[IPNetwork]]:
+    """The cards with addresses that the cluster will make on every host: those of kube-proxy and of Calico."""
+    four, six = ([net for net in pods if net.version == family] for family in (4, 6))
+    tunnels = {"ipip": {"tunl0": four}, "vxlan": {"vxlan.calico": four, "vxlan-v6.calico": six}}
+    cards = {**tunnels.get(encapsulation, {}), "kube-ipvs0": list(services) if proxy_mode == "ipvs" else []}
+    return {name: networks for name, networks in cards.items() if networks}
 
 
 def choose(hosts: Sequence[Chosen], version: str, user: str = "") -> Method:
@@ -103,18 +118,21 @@ def choose(hosts: Sequence[Chosen], version: str, user: str = "") -> Method:
         return Method(user, f"Calico's method is {user}, as calico_autodetection_method says.")
     known = version_of(version) if version else None
     told = f"Calico {version}" if known else "Calico's version is not known, so a method of every version is used: it"
-    if known and known >= SINCE_INTERNAL_IP:
+    if known and known >= SINCE_INTERNAL_IP and _leads_all(hosts, "kubernetes-internal-ip", version):
         return Method(
             "kubernetes-internal-ip", f"{told} can take the node's internal address, which kubelet gets from this plan."
         )
-    networks = sorted({host.address.network for host in hosts}, key=str)
-    if known and known >= SINCE_CIDR and _cidr_is_right(hosts, networks):
-        value = ",".join(str(network) for network in networks)
-        return Method(f"cidr={value}", f"{told} can take the address inside {value}, whatever the card is called.")
+    networks = ",".join(sorted({str(host.address.network) for host in hosts}))
+    if known and known >= SINCE_CIDR and _leads_all(hosts, f"cidr={networks}", version):
+        return Method(
+            f"cidr={networks}", f"{told} can take the address inside {networks}, whatever the card is called."
+        )
     names = sorted({host.link.name for host in hosts})
-    if _interface_is_right(hosts, names):
-        value = "^" + (re.escape(names[0]) if len(names) == 1 else f"({'|'.join(map(re.escape, names))})") + "$"
-        return Method(f"interface={value}", f"{told} finds the card by its whole name: {', '.join(names)}.")
+    interface = (
+        "interface=^" + (re.escape(names[0]) if len(names) == 1 else f"({'|'.join(map(re.escape, names))})") + "$"
+    )
+    if _leads_all(hosts, interface, version):
+        return Method(interface, f"{told} finds the card by its whole name: {', '.join(names)}.")
     target = reachable_by_all(hosts)
     if target is not None:
         return Method(
@@ -125,37 +143,80 @@ def choose(hosts: Sequence[Chosen], version: str, user: str = "") -> Method:
 
 
 def reachable_by_all(hosts: Sequence[Chosen]) -> Optional[str]:
-    """An address that every host reaches on-link from its planned address, no gateway needed."""
-    for candidate in sorted(hosts, key=lambda host: host.name):
-        target = candidate.address.ip
-        if all(_reaches(host, target) for host in hosts):
-            return str(target)
-    return None
+    """An address that every host reaches from its planned address, no gateway needed."""
+    return next((target for target in _targets(hosts) if _leads_all(hosts, f"can-reach={target}", "")), None)
 
 
-def _reaches(host: Chosen, target: Any) -> bool:
-    if host.address.ip == target:
-        return True
-    found = host.network.on_link(target)
-    return found is not None and found[0].name == host.link.name and found[1].ip == host.address.ip
+def why_unreachable(hosts: Sequence[Chosen]) -> list[str]:
+    """For each address that was tried, one host that does not reach it from its planned address, and why."""
+    reasons = []
+    for target in _targets(hosts):
+        for host in hosts:
+            answer = _predicted(host, f"can-reach={target}", "")
+            if answer.address != host.address.ip:
+                reasons.append(f"{target} does not do on {host.name}: {answer.reason}")
+                break
+    return reasons
 
 
-def _cidr_is_right(hosts: Sequence[Chosen], networks: Iterable[IPNetwork]) -> bool:
-    """No host has a second address inside the networks that Calico could take instead."""
-    inside = list(networks)
+def _targets(hosts: Sequence[Chosen]) -> list[str]:
+    """One planned address of each network: what holds for one host's holds for its neighbours'."""
+    found: dict[IPNetwork, str] = {}
+    for host in sorted(hosts, key=lambda host: host.name):
+        found.setdefault(host.address.network, str(host.address.ip))
+    return list(found.values())
+
+
+def check(hosts: Sequence[Chosen], version: str, method: str) -> list[Finding]:
+    """Where the method would not give a host its planned address, or does so by chance."""
+    findings = []
+    better: Optional[str] = None
+    for host in hosts:
+        answer = _predicted(host, method, version)
+        planned = f"{host.address.ip} ({host.link.name}) is planned"
+        apart = sorted({name for name, _ip in answer.rivals} - {answer.link})
+        doubtful = not answer.sure and (not answer.rivals or host.address.ip in {ip for _name, ip in answer.rivals})
+        right = answer.sure and answer.address == host.address.ip
+        if right and not apart:
+            continue
+        if better is None:
+            other = choose(hosts, version).value
+            better = (
+                f"Leave calico_autodetection_method empty: the plan takes {other} then, which is right on every host."
+                if other and other != method
+                else "Write a method that leads to the planned address on every host."
+            )
+        if right:
+            found = f"{answer.reason}; {planned}"
+            why = (
+                f"{method} is right only by the order of the cards, which may be another after a boot, or when a card is "
+                "made or removed. Calico looks again every minute."
+            )
+        elif doubtful:
+            found = f"{planned}, and what Calico would take cannot be told: {answer.reason}"
+            why = f"If {method} gives Calico another address, the pods' traffic leaves the cluster network."
+        else:
+            found = f"Calico would take {_told(answer, host)}, but {planned}: {answer.reason}"
+            why = f"By {method} Calico takes another address than the plan, so the pods' traffic leaves the cluster network."
+        severity = "warning" if right or doubtful else "error"
+        findings.append(Finding(severity, host.name, "calico_autodetection_method", found, why, better))
+    return findings
+
+
+def _told(answer: Prediction, host: Chosen) -> str:
+    if answer.address is not None:
+        return f"{answer.address} ({answer.link})"
+    return "another address" if answer.rivals else f"no IPv{host.address.family} address"
+
+
+def _predicted(host: Chosen, method: str, version: str) -> Prediction:
+    family = host.address.family
+    return predict(host.network, method, family=family, version=version, planned=host.address.ip)
+
+
+def _leads_all(hosts: Sequence[Chosen], method: str, version: str) -> bool:
+    """The method gives every host its planned address, and nothing else fits it, in whatever order the cards come."""
+    answers = (_predicted(host, method, version) for host in hosts)
     return all(
-        address.ip == host.address.ip
-        for host in hosts
-        for _link, address in host.network.addresses()
-        if any(address.family == network.version and address.ip in network for network in inside)
-    )
-
-
-def _interface_is_right(hosts: Sequence[Chosen], names: Sequence[str]) -> bool:
-    """On no host do the names lead to another card, or to another address of the same family on the card."""
-    return all(
-        address.ip == host.address.ip
-        for host in hosts
-        for link, address in host.network.addresses()
-        if link.name in names and address.family == host.address.family
+        answer.sure and answer.address == host.address.ip and not answer.rivals for host, answer in zip(hosts, answers)
     )

@@ -188,10 +188,10 @@ def parse_lookups(text: str, targets: Iterable[str]) -> dict[str, dict[str, Any]
 
 
 def lookup_targets(words: Iterable[str]) -> list[str]:
-    """The addresses among the words: cluster_network may hold CIDRs and card names too."""
+    """The addresses among the words: cluster_network may hold CIDRs and card names too, Calico's method a can-reach=."""
     targets = []
     for word in words:
-        for part in str(word).split(","):
+        for part in str(word).replace("can-reach=", "", 1).split(","):
             try:
                 targets.append(str(ip_address(part.strip())))
             except ValueError:

@@ -205,6 +205,33 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A policy rule: which table is asked for which packets."""
+
+    family: int
+    source: str = "all"
+    target: str = "all"
+    table: str = "main"
+    narrowed: bool = False  # to a card or a mark
+
+    def diverts(self, target: IPAddress) -> bool:
+        """Whether the host's own packets to the target, still without a source, may go by another table than main."""
+        if self.family != target.version or self.table in {"local", "main", "default"} or self.narrowed:
+            return False
+        return self.source == "all" and (self.target == "all" or target in ip_network(self.target, strict=False))
+
+    @classmethod
+    def from_facts(cls, data: Mapping[str, Any]) -> Rule:
+        return cls(
+            family=int(data["family"]),
+            source=str(data.get("from") or "all"),
+            target=str(data.get("to") or "all"),
+            table=str(data.get("table") or "main"),
+            narrowed=any(data.get(key) not in {None, ""} for key in ("iif", "oif", "fwmark")),
+        )
+
+
+@dataclass(frozen=True)
 class Lookup:
     """What the host's kernel answers for one target (ip route get)."""
 
@@ -229,6 +256,7 @@ class HostNetwork:
     routes: tuple[Route, ...] = ()
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
     rp_filter_all: Optional[int] = None
+    rules: tuple[Rule, ...] = ()
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> HostNetwork:
@@ -244,7 +272,12 @@ class HostNetwork:
             routes=tuple(Route.from_facts(item) for item in facts.get("routes") or ()),
             lookups={str(target): Lookup.from_facts(answer) for target, answer in (facts.get("lookups") or {}).items()},
             rp_filter_all=_int_or_none(facts.get("rp_filter_all")),
+            rules=tuple(Rule.from_facts(item) for item in facts.get("rules") or ()),
         )
+
+    def diverted(self, target: IPAddress) -> bool:
+        """Whether a policy rule may keep the main table from answering for the target."""
+        return any(rule.diverts(target) for rule in self.rules)
 
     def link(self, name: str) -> Optional[Link]:
         return next((link for link in self.links if link.name == name), None)

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import Optional
 
@@ -46,7 +47,8 @@ class Selection:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-END = ((0,), 0)
+Pair = tuple[tuple[int, ...], int]
+END: Pair = ((0,), 0)  # what stands beyond the end of a version: no text, and a missing number counts as 0
 
 
 def _rank(character: str) -> int:
@@ -58,33 +60,32 @@ def _rank(character: str) -> int:
     return ord(character) + 256
 
 
-def _part_key(text: str) -> tuple[tuple[tuple[int, ...], int], ...]:
+def _pairs(text: str) -> list[Pair]:
     """Alternating texts and numbers; every text ends with rank 0, so a longer one compares as policy says."""
-    pairs = re.findall(r"([^0-9]*)([0-9]*)", text)
-    key = [(tuple(_rank(char) for char in word) + (0,), int(number or 0)) for word, number in pairs]
-    # A missing number counts as 0, also at the end: "1" and "1-0" are the same version.
-    while key and key[-1] == END:
-        key.pop()
-    return (*key, END)
+    found = re.findall(r"([^0-9]*)([0-9]*)", text)
+    return [(tuple(_rank(char) for char in word) + (0,), int(number or 0)) for word, number in found]
 
 
-def version_key(
-    version: str,
-) -> tuple[int, tuple[tuple[tuple[int, ...], int], ...], tuple[tuple[tuple[int, ...], int], ...]]:
-    """A key that sorts Debian package versions."""
+def _version(version: str) -> tuple[list[Pair], list[Pair], list[Pair]]:
+    """Epoch, upstream version and revision."""
     epoch, colon, rest = version.strip().partition(":")
     if not colon:
         epoch, rest = "0", epoch
     if not epoch.isdigit():
         raise PackagesError(f"{version!r} is no Debian package version: its epoch is no number")
-    upstream, _dash, revision = rest.rpartition("-")
-    if not _dash:
+    upstream, dash, revision = rest.rpartition("-")
+    if not dash:
         upstream, revision = rest, ""
-    return int(epoch), _part_key(upstream), _part_key(revision)
+    return _pairs(epoch), _pairs(upstream), _pairs(revision)
 
 
 def older(version: str, than: str) -> bool:
-    return version_key(version) < version_key(than)
+    """Whether a Debian package version comes before another."""
+    for one, two in zip(_version(version), _version(than)):
+        for mine, other in zip_longest(one, two, fillvalue=END):
+            if mine != other:
+                return mine < other
+    return False
 
 
 # ---------------------------------------------------------------------------------------------------------------------

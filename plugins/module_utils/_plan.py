@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _cni, _kubeadm, _select, _versions
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import KERNEL_MODULES as BALANCER_MODULES
+from ansible_collections.multinic.kubernetes.plugins.module_utils._calico_predict import with_cards_to_come
 from ansible_collections.multinic.kubernetes.plugins.module_utils._facts import source_name
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
@@ -911,7 +912,14 @@ def _pod_network(
     method = ""
     if calico:
         version = _calico.version_in_bundle((bundle.manifest if bundle else None) or {})
-        chosen = [_calico.Chosen(node.name, node.network, node.choice.link, node.choice.address) for node in nodes]
+        cards = _calico.cards_to_come(
+            wishes.pod_cidr, wishes.service_cidr, wishes.calico_encapsulation, wishes.kube_proxy_mode
+        )
+        chosen = [
+            _calico.Chosen(node.name, with_cards_to_come(node.network, cards), choice.link, choice.address)
+            for node in nodes
+            for choice in node.choices
+        ]
         answer = _calico.choose(chosen, version, wishes.calico_autodetection_method)
         reasons.append(answer.reason)
         method = answer.value or ""
@@ -921,8 +929,10 @@ def _pod_network(
                 "calico_autodetection_method",
                 answer.reason,
                 "Calico would take another card's address on some host.",
-                "Use Calico v3.22 or newer, or set calico_autodetection_method yourself.",
+                "Use Calico v3.22.4 or newer, or set calico_autodetection_method yourself.",
             )
+        else:
+            found.extend(_calico.check(chosen, version, method))
     return {"name": wishes.cni, "mtu": mtu, "autodetection_method": method, "encapsulation": encapsulation}
 
 

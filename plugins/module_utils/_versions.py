@@ -93,6 +93,14 @@ def writes_apiserver_before_etcd(version: Version) -> bool:
     return not version.at_least(1, 31)
 
 
+def joins_etcd_as_voter(version: Version) -> bool:
+    """Whether C(kubeadm join) adds an etcd member that votes before it is there, so that it has to be done without it.
+
+    From 1.29 on (EtcdLearnerMode, in kubeadm's feature gates since 1.27) kubeadm adds learners by itself.
+    """
+    return not version.at_least(1, 29)
+
+
 def needs_crictl(version: Version) -> bool:
     """Older kubeadm reaches the container runtime through crictl, newer speaks to the socket itself."""
     return not version.at_least(1, 31)
@@ -102,8 +110,8 @@ def finishing_phases(version: Version) -> list[str]:
     """What C(kubeadm join phase) still has to do on a control plane whose etcd already is a member, in order.
 
     Up to 1.21 the node also has to be written into the ClusterStatus of the cluster. Where etcd members join as
-    learners (1.29 and newer by default) the etcd phase is repeated: it finds the member and promotes it. The older
-    etcd phase must not be repeated, for it would write a member without a name into the manifest.
+    learners (1.29 and newer by default) the etcd phase is repeated: it finds the member and promotes it. The
+    older etcd phase is left out: see joins_etcd_as_voter(), and it would write a member without a name.
     """
     if version.at_least(1, 33):
         return ["etcd-join", "control-plane-join mark-control-plane"]

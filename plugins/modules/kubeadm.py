@@ -174,12 +174,14 @@ import base64
 import dataclasses
 import fcntl
 import hashlib
+import inspect
 import json
 import os
 import secrets
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from datetime import datetime, timezone
 from functools import partial
@@ -190,6 +192,7 @@ from typing import Any, Callable
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import SSLValidationError, open_url
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _etcd_member
 from ansible_collections.multinic.kubernetes.plugins.module_utils._detached import Detached
 from ansible_collections.multinic.kubernetes.plugins.module_utils._dns import missing_dns
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm import (
@@ -231,6 +234,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._versions impo
     Version,
     VersionError,
     finishing_phases,
+    joins_etcd_as_voter,
     needs_crictl,
     parse_supported,
     patches_flag,
@@ -581,8 +585,41 @@ class Kubeadm:
         """The join without the static pods that need etcd, then those."""
         # kubelet watches this folder only if it is there when kubelet starts; otherwise it looks every 20 s.
         (KUBERNETES / "manifests").mkdir(parents=True, exist_ok=True)
-        join = [*arguments, "--skip-phases", STATIC_PODS_PHASE.replace(" ", "/")]
-        return ["/bin/sh", "-c", f"{shlex.join(join)} && {shlex.join(self.static_pods_arguments())}"]
+        left_out = [STATIC_PODS_PHASE.replace(" ", "/")]
+        then = [self.static_pods_arguments()]
+        if joins_etcd_as_voter(self.version):
+            left_out.append("control-plane-join")
+            phases = [self.phase_arguments(phase) for phase in finishing_phases(self.version)]
+            then = [self.etcd_member_arguments(), *then, *phases]
+        join = [*arguments, "--skip-phases", ",".join(left_out)]
+        return ["/bin/sh", "-c", " && ".join(shlex.join(command) for command in (join, *then))]
+
+    def etcd_member_arguments(self) -> list[str]:
+        """The command that makes this host's etcd a member, first without a vote. It goes on where it was left."""
+        endpoint = self.own["controlPlane"]["localAPIEndpoint"]["advertiseAddress"]
+        host = f"[{endpoint}]" if ":" in endpoint else endpoint
+        document = {
+            "apiVersion": self.own["apiVersion"],
+            "kind": "InitConfiguration",
+            "localAPIEndpoint": self.own["controlPlane"]["localAPIEndpoint"],
+            "nodeRegistration": {"name": self.wanted.node_name, "criSocket": self.cri_socket},
+            **({"patches": self.own["patches"]} if self.own.get("patches") else {}),
+        }
+        options = {
+            "name": self.wanted.node_name,
+            "peer-url": f"https://{host}:2380",
+            "config": str(self.write_runtime("etcd.yaml", render([document]))),
+            "kubeadm": self.program("kubeadm"),
+            "kubectl": self.program("kubectl"),
+            "timeout": str(self.params["timeout"]),
+        }
+        program = self.write_runtime("etcd_member.py", inspect.getsource(_etcd_member))
+        return [
+            sys.executable,
+            str(program),
+            *(f"--{name}={value}" for name, value in options.items()),
+            *(f"--argument={word}" for word in self.patches_arguments()),
+        ]
 
     def static_pods_arguments(self) -> list[str]:
         """The command that writes the API server's, controller manager's and scheduler's static pods."""
@@ -631,6 +668,8 @@ class Kubeadm:
     def finish(self) -> None:
         """Bring a control plane that is up, or whose etcd already is a member, to its end."""
         self.enable_kubelet()
+        if self.joins_etcd_first() and joins_etcd_as_voter(self.version):
+            self.finishing("join's etcd member", self.etcd_member_arguments)
         if self.joins_etcd_first() and not (KUBERNETES / "manifests" / "kube-apiserver.yaml").exists():
             self.finishing(f"join phase {STATIC_PODS_PHASE}", self.static_pods_arguments)
         self.wait_until_healthy()

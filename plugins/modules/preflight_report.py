@@ -31,6 +31,12 @@ options:
   path:
     description: A file on the controller for plan and findings as JSON. It is not written in check mode.
     type: path
+  page:
+    description:
+      - A file on the controller for the whole report as one HTML page that needs nothing else, with a drawing of hosts, cards
+        and networks and a matrix of all pairs. Its folder is made.
+      - It is also written if there are errors, and not in check mode.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -38,6 +44,7 @@ EXAMPLES = r"""
   multinic.kubernetes.preflight_report:
     findings: "{{ planned.findings }}"
     probe_result: probed
+    page: reports/preflight.html
   run_once: true
 """
 
@@ -51,4 +58,9 @@ report:
   description: The text that was printed.
   returned: success
   type: str
+page:
+  description: Where the page was written.
+  returned: success, if O(page) is given and it is not check mode
+  type: str
+  sample: /home/me/prod/reports/preflight.html
 """

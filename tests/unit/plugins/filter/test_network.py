@@ -10,7 +10,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.multinic.kubernetes.plugins.filter import network
-from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import seed_facts
+from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import recorded, seed_facts
 
 OURS = {"multinic": seed_facts("master1", 129)}
 PLAIN = {
@@ -74,6 +74,24 @@ def test_errors_tell_what_is_wrong(call: Any, words: str) -> None:
     with pytest.raises(AnsibleFilterError) as caught:
         call()
     assert words in str(caught.value)
+
+
+def test_can_reach_is_asked_of_the_kernels_rules() -> None:
+    twins = {"a": recorded("two-in-one-subnet")}
+    assert network.can_reach_gateway(twins, "ens3") == "10.20.0.5"
+    assert network.calico_autodetection(twins, "ens3", "v3.19.1") == "interface=^ens3$"
+    neighbour = {"z": {"links": [{"name": "ens4", "addresses": [{"address": "10.20.0.7", "prefix": 24}]}]}}
+    assert network.can_reach_gateway({**twins, **neighbour}, "10.20.0.0/24") == "10.20.0.5"
+    with pytest.raises(AnsibleFilterError, match=r"10\.20\.0\.7 does not do on b: .* ens3 has the source 10\.20\.0\.5"):
+        network.can_reach_gateway({"a": neighbour["z"], "b": twins["a"]}, "ens4")
+
+
+@pytest.mark.parametrize(
+    ("version", "method"),
+    [("v3.22.0", "cidr=192.168.253.0/24"), ("v3.22.4", "kubernetes-internal-ip"), ("v3.15.0", "interface=^ens32$")],
+)
+def test_calicos_method_by_its_version(version: str, method: str) -> None:
+    assert network.calico_autodetection(BOTH, "192.168.253.0/24", version) == method
 
 
 def test_every_filter_is_offered() -> None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -41,13 +43,35 @@ RACKS_CROSSED = [
     chosen("a", card("ens32", "10.1.0.1/24"), card("ens33", "172.16.0.1/24")),
     chosen("b", card("ens33", "10.2.0.1/24"), card("ens32", "172.16.0.2/24")),
 ]
+# docker0 has an address inside the cluster network.
+BRIDGED = [
+    chosen("a", card("ens32", f"{INTERNAL}.129/24"), card("docker0", "192.168.253.200/29")),
+    chosen("b", card("ens32", f"{INTERNAL}.128/24")),
+]
+DUAL = [
+    replace(host, address=address)
+    for host in (
+        chosen(
+            "a", card("ens32", f"{INTERNAL}.129/24", "fd00:253::129/64"), card("ens33", "172.16.0.1/24", "fd00:1::1/64")
+        ),
+        chosen(
+            "b", card("ens32", f"{INTERNAL}.128/24", "fd00:253::128/64"), card("ens33", "172.16.0.2/24", "fd00:1::2/64")
+        ),
+    )
+    for address in host.link.addresses
+]
 
 
 @pytest.mark.parametrize(
     ("hosts", "version", "method"),
     [
         (SAME, "v3.28.1", "kubernetes-internal-ip"),
-        (CROSSED, "v3.22.0", "kubernetes-internal-ip"),
+        (CROSSED, "v3.22.4", "kubernetes-internal-ip"),
+        (CROSSED, "v3.22.3", "cidr=192.168.253.0/24"),
+        (SECONDARY, "v3.23.1", "can-reach=192.168.253.129"),
+        (BRIDGED, "v3.19.1", "interface=^ens32$"),
+        (DUAL, "v3.19.1", "cidr=192.168.253.0/24,fd00:253::/64"),
+        (DUAL, "v3.10.4", "interface=^ens32$"),
         (SAME, "v3.19.1", "cidr=192.168.253.0/24"),
         (CROSSED, "v3.16.0", "cidr=192.168.253.0/24"),
         (RACKS, "v3.19.1", "cidr=10.1.0.0/24,10.2.0.0/24"),
@@ -70,9 +94,90 @@ def test_the_users_method_wins() -> None:
     assert _calico.choose(SAME, "v3.28.1", "first-found").value == "first-found"
 
 
+def numbered(name: str, inner: int, outer: int, last: int) -> _calico.Chosen:
+    return chosen(
+        name,
+        card("ens32", f"{INTERNAL}.{last}/24", index=inner),
+        card("ens33", f"192.168.160.{last}/23", index=outer),
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "version", "host", "told"),
+    [
+        ("first-found", "v3.19.1", "b", "would take 192.168.160.128 (ens33), but 192.168.253.128 (ens32) is planned"),
+        ("interface=ens33", "v3.19.1", "a", "would take 192.168.160.129 (ens33)"),
+        ("interface=ens3", "v3.19.1", "b", "ens33 fits ens3 and has the highest number (3)"),
+        ("skip-interface=ens32", "v3.19.1", "a", "would take 192.168.160.129 (ens33)"),
+        ("cidr=192.168.160.0/23", "v3.19.1", "a", "would take 192.168.160.129 (ens33)"),
+        ("cidr=10.0.0.0/8", "v3.19.1", "a", "would take no IPv4 address"),
+        ("cidr=192.168.253.0/24", "v3.15.5", "a", "does not know the method cidr, which came with v3.16"),
+        ("kubernetes-internal-ip", "v3.19.1", "a", "which came with v3.22"),
+        ("kubernetes-internal-ip", "v3.23.0", "a", "would take 192.168.253.0 (ens32)"),
+        ("can-reach=8.8.8.8", "v3.19.1", "a", "no way to 8.8.8.8"),
+        ("can-reach=192.168.160.1", "v3.19.1", "a", "would take 192.168.160.129 (ens33)"),
+    ],
+)
+def test_a_method_that_takes_another_address_is_an_error(method: str, version: str, host: str, told: str) -> None:
+    hosts = [numbered("a", 3, 2, 129), numbered("b", 2, 3, 128)]
+    found = {item.host: item for item in _calico.check(hosts, version, method) if item.severity == "error"}
+    assert told in found[host].found
+    assert "(ens32) is planned" in found[host].found
+    assert found[host].variable == "calico_autodetection_method"
+    assert method in found[host].why
+    better = _calico.choose(hosts, version).value
+    assert better
+    assert better in found[host].remedy
+
+
+def test_a_method_that_is_right_by_the_order_of_cards_is_a_warning() -> None:
+    hosts = [numbered("a", 3, 2, 129)]
+    [item] = _calico.check(hosts, "v3.28.0", "first-found")
+    assert (item.severity, item.host) == ("warning", "a")
+    assert "192.168.160.129 (ens33) would do too" in item.found
+    assert _calico.check(hosts, "v3.28.0", "skip-interface=ens33") == []
+
+
+@pytest.mark.parametrize(
+    ("method", "severity"),
+    [("can-reach=gateway.example.org", "warning"), ("interface=ens3", "warning"), ("cidr=192.0.0.0/8", "warning"),
+     ("interface=ens3[34]", "error"), ("interface=(?i)ENS32", "warning")],
+)  # fmt: skip
+def test_what_cannot_be_told_is_a_warning_unless_it_is_wrong_in_any_case(method: str, severity: str) -> None:
+    host = chosen(
+        "a", card("ens32", f"{INTERNAL}.129/24"), card("ens33", "192.168.160.1/23"), card("ens34", "192.0.2.1/24")
+    )
+    [item] = _calico.check([host], "v3.28.0", method)
+    assert item.severity == severity
+
+
+def test_the_second_family_is_checked_too() -> None:
+    assert _calico.check(DUAL, "v3.19.1", "interface=^ens32$") == []
+    found = _calico.check(DUAL, "v3.19.1", "cidr=192.168.253.0/24")
+    assert [(item.host, item.severity) for item in found] == [("a", "error"), ("b", "error")]
+    assert all("no IPv6 address, but fd00:253::12" in item.found for item in found)
+
+
+def test_the_chosen_method_is_always_right() -> None:
+    for hosts in (SAME, CROSSED, DIFFERENT, SECONDARY, RACKS, BRIDGED, DUAL):
+        for version in ("", "v3.10.4", "v3.19.1", "v3.22.0", "v3.28.1"):
+            method = _calico.choose(hosts, version).value
+            assert method is None or _calico.check(hosts, version, method) == [], (hosts, version)
+
+
+def test_cards_to_come() -> None:
+    pods, services = [ip_network("100.64.0.0/10"), ip_network("fd00:64::/48")], [ip_network("10.96.0.0/16")]
+    assert _calico.cards_to_come(pods, services, "ipip", "iptables") == {"tunl0": pods[:1]}
+    assert _calico.cards_to_come(pods, services, "none", "ipvs") == {"kube-ipvs0": services}
+    assert _calico.cards_to_come(pods, services, "vxlan", "iptables") == {
+        "vxlan.calico": pods[:1],
+        "vxlan-v6.calico": pods[1:],
+    }
+
+
 @pytest.mark.parametrize(
     "text",
-    ["first-found", "kubernetes-internal-ip", "interface=^ens32$,bond.*", "skip-interface=ens33", "can-reach=192.168.253.1",
+    ["first-found", "kubernetes-internal-ip", "interface=^ens32$,bond.*", "interface=(?i)ENS32", "skip-interface=ens33", "can-reach=192.168.253.1",
      "can-reach=gateway.example.org", "cidr=192.168.253.0/24,10.0.0.0/8"],
 )  # fmt: skip
 def test_methods_that_calico_knows(text: str) -> None:
@@ -81,7 +186,18 @@ def test_methods_that_calico_knows(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ens32", "interface=", "interface=ens(", "can-reach=192.168.253", "can-reach=fd00::zz::1", "cidr=10.0.0.0"],
+    [
+        "",
+        "ens32",
+        "interface=",
+        "interface=ens(",
+        "interface=ens32,",
+        "interface=(?!docker).*",
+        "skip-interface=a,,b",
+        "can-reach=192.168.253",
+        "can-reach=fd00::zz::1",
+        "cidr=10.0.0.0",
+    ],
 )
 def test_methods_that_calico_does_not_know(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -93,8 +93,17 @@ def test_lookups_keep_their_targets_whatever_fails() -> None:
 
 
 def test_lookup_targets_are_the_addresses_among_the_words() -> None:
-    words = ["192.168.253.1, ens32", "10.0.0.0/8", "auto", "FD00::1", "192.168.253.1"]
-    assert _facts.lookup_targets(words) == ["192.168.253.1", "fd00::1"]
+    words = [
+        "192.168.253.1, ens32",
+        "10.0.0.0/8",
+        "auto",
+        "FD00::1",
+        "192.168.253.1",
+        "can-reach=10.0.0.9",
+        "cidr=10.0.0.1",
+    ]
+    assert _facts.lookup_targets(words) == ["192.168.253.1", "fd00::1", "10.0.0.9"]
+    assert _facts.lookup_targets(["can-reach=gateway.example.org", "interface=^ens32$,ens33"]) == []
 
 
 PROC_TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode

@@ -263,6 +263,25 @@ def test_given_time_servers_are_used() -> None:
 def test_the_users_calico_method_is_honoured() -> None:
     result = plan(variables={"calico_autodetection_method": "can-reach=192.168.253.1"})
     assert result.plan["cni"]["autodetection_method"] == "can-reach=192.168.253.1"
+    assert result.findings == []
+
+
+def test_a_calico_method_that_leads_elsewhere_is_refused_on_each_host() -> None:
+    result = plan(variables={"calico_autodetection_method": "can-reach=192.158.253.1"})
+    assert not result.sound
+    assert {(item.host, item.variable, item.severity) for item in result.findings} == {
+        (name, "calico_autodetection_method", "error") for name in ALL
+    }
+    assert "would take 192.168.160.246 (ens33), but 192.168.253.131 (ens32) is planned" in result.findings[-1].found
+    assert "interface=^ens32$" in result.findings[-1].remedy
+
+
+def test_a_calico_method_that_would_meet_the_clusters_own_cards_is_refused() -> None:
+    variables = {"calico_autodetection_method": "skip-interface=ens33", "kube_proxy_mode": "ipvs"}
+    assert plan(variables=variables).findings == []
+    variables["calico_autodetection_method"] = "interface=ens32,kube"
+    result = plan(variables=variables)
+    assert {item.variable for item in result.findings} == {"calico_autodetection_method"}
 
 
 def test_dual_stack_is_planned_and_refused() -> None:
