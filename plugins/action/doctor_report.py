@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import typing as t
 from datetime import datetime, timezone
@@ -15,9 +14,10 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _doctor as core
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, count, headline
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import plain
+from ansible_collections.multinic.kubernetes.plugins.module_utils._page import page
+from ansible_collections.multinic.kubernetes.plugins.plugin_utils._controller_file import write_whole
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._plan_input import facts_of, failed, trouble_of
 
-UTILS = "ansible_collections.multinic.kubernetes.plugins.module_utils"
 RESULTS = ("probe_result", "status_result", "components_result")
 
 
@@ -97,7 +97,7 @@ class ActionModule(ActionBase):
             data = {**core.as_data(seen, diagnosis), "when": now}
             written["path"] = _write(Path(args["path"]), json.dumps(data, indent=2, sort_keys=True) + "\n")
         if args["page"]:
-            drawn = _page(
+            drawn = page(
                 {
                     "kind": "doctor",
                     "when": now,
@@ -107,6 +107,7 @@ class ActionModule(ActionBase):
                     "findings": diagnosis.findings,
                     "status": seen.status,
                     "cluster": diagnosis.cluster,
+                    "foreign": diagnosis.about["foreign"],
                     "components": {name: [use.as_dict() for use in uses] for name, uses in diagnosis.uses.items()},
                 }
             )
@@ -115,15 +116,9 @@ class ActionModule(ActionBase):
         return written
 
 
-def _page(report: t.Mapping[str, t.Any]) -> str:
-    """The report as one HTML page. Loaded when it is asked for: the doctor's other work does not need it."""
-    return str(importlib.import_module(f"{UTILS}._page").page(report))
-
-
 def _write(path: Path, text: str) -> str:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     except OSError as problem:
         raise AnsibleActionFail(f"The report cannot be written to {path}: {problem.strerror}") from problem
     return str(path.resolve())
