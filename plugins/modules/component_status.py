@@ -199,13 +199,25 @@ class Process:
         return core.ends_of(sockets, self.inodes())
 
 
+def namespace(path: Path) -> str:
+    """The network that a process is in."""
+    try:
+        return os.readlink(path / "ns/net")
+    except OSError:
+        return ""
+
+
 def find_processes() -> dict[str, Process]:
-    """The cluster's programs that run here; the oldest of each name."""
+    """The cluster's programs that run here, in the host's own network; the oldest of each name.
+
+    A program of the same name in a pod, as somebody's own etcd, is none of the cluster's.
+    """
     found: dict[str, Process] = {}
+    here = namespace(PROC / "self")
     for path in sorted((path for path in PROC.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)):
         arguments = [word for word in read(path / "cmdline").split("\0") if word]
         name = os.path.basename(arguments[0]) if arguments else ""
-        if name in PROGRAMS:
+        if name in PROGRAMS and namespace(path) == here:
             found.setdefault(name, Process(path, arguments[1:]))
     return found
 
