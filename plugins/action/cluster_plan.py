@@ -19,7 +19,7 @@ class ActionModule(ActionBase):
 
     BYPASS_HOST_LOOP = True
     _requires_connection = False
-    _VALID_ARGS = frozenset(("control_plane_group", "node_group", "facts_result", "others"))
+    _VALID_ARGS = frozenset(("control_plane_group", "node_group", "facts_result", "others", "running"))
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
@@ -29,6 +29,7 @@ class ActionModule(ActionBase):
                 "node_group": {"type": "str", "default": "kube_node"},
                 "facts_result": {"type": "str", "default": ""},
                 "others": {"type": "list", "elements": "dict", "default": []},
+                "running": {"type": "bool", "default": False},
             }
         )
         variables = task_vars or {}
@@ -42,9 +43,9 @@ class ActionModule(ActionBase):
             others=plain(args["others"]),
         )
         settings, disagreements = merge_settings(inventory.variables)
-        result = plan_cluster(
-            inventory.hosts, settings, read_bundle(settings.get("bundle"), settings.get("bundle_sha256"))
-        )
+        running = args["running"]
+        bundle = None if running else read_bundle(settings.get("bundle"), settings.get("bundle_sha256"))
+        result = plan_cluster(inventory.hosts, settings, bundle, running=running)
         findings = ordered([*inventory.findings, *disagreements, *result.findings])
         return {
             "changed": False,

@@ -161,33 +161,51 @@ class _Node:
         return bool(self.fact("kubernetes", "member"))
 
     @property
+    def ours(self) -> bool:
+        """Whether this collection made it a member, or began to."""
+        return self.member or bool(self.fact("kubernetes", "ours"))
+
+    @property
     def node_name(self) -> str:
         return str(self.fact("kubernetes", "node_name") or self.fact("identity", "hostname") or self.name).lower()
 
 
-def plan_cluster(hosts: Iterable[Host], settings: Mapping[str, Any], bundle: Optional[Bundle] = None) -> Result:
-    """Plan the whole cluster. Never raises for bad input: what is wrong with it is in the findings."""
+def plan_cluster(
+    hosts: Iterable[Host], settings: Mapping[str, Any], bundle: Optional[Bundle] = None, *, running: bool = False
+) -> Result:
+    """Plan the whole cluster. Never raises for bad input: what is wrong with it is in the findings.
+
+    Of a cluster that is ``running`` only the addresses are planned, whoever installed it: what would stand in the way of
+    an installation is not told.
+    """
     found = Findings()
+    install = Findings() if running else found
     wishes, wrong = read_settings(settings)
     found.extend(wrong)
     inventory = sorted(hosts, key=lambda host: (host.position, host.name))
     _check_groups(inventory, found)
-    version = _check_bundle(wishes, bundle, found)
+    version = _check_bundle(wishes, bundle, install)
     nodes = _nodes(inventory, found)
     _check_settings(wishes, len(inventory), found)
     reasons = _choose(nodes, wishes, found)
-    _check_bundle_has_calico(wishes, bundle, found)
-    for check in (_check_identity, _check_networks, _check_members, _check_bundle_fits, _check_image_names):
-        check(nodes, wishes, bundle, found)
-    _check_member_versions(nodes, version, found)
+    _check_bundle_has_calico(wishes, bundle, install)
+    _check_identity(nodes, wishes, bundle, found)
+    # The VIP and the CIDRs are the inventory's: of a cluster that something else made they tell nothing.
+    _check_networks([node for node in nodes if node.ours or not running], wishes, bundle, found)
+    for check in (_check_members, _check_bundle_fits, _check_image_names):
+        check(nodes, wishes, bundle, install)
+    _check_member_versions(nodes, version, install)
     chosen = [node for node in nodes if node.choices]
     _check_cards(chosen, found)
     _check_families(chosen, wishes, found)
     made = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
     plan = plain(asdict(made)) if made else {}
-    _check_limit(plan, chosen, found)
-    _check_bridge(plan, found)
-    _check_configuration(plan, version, wishes, found)
+    _check_limit(plan, chosen, install)
+    _check_bridge(plan, install)
+    _check_configuration(plan, version, wishes, install)
+    if running:
+        # Which address Calico has taken is seen on the hosts; a method is not needed any more.
+        found.items = [item for item in found.items if item.variable != "calico_autodetection_method"]
     return Result(plan, ordered(found.items))
 
 
