@@ -29,8 +29,8 @@ SANITY := $(MULTINIC_CACHE)/sanity
 MOLECULE_SCENARIOS ?= --all
 E2E ?= -v -x
 SLOW ?=
-LAYERS := lint types sanity unit molecule e2e
-STATIC := lint types sanity unit
+LAYERS := lint types sanity unit page molecule e2e
+STATIC := lint types sanity unit page
 
 # Only the environment and the system: no shims of version managers, no other Python.
 export PATH := $(VENV)/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -144,7 +144,7 @@ e2e: root bundle ## the whole road on the lab: install, break, reboot, reinstall
 .PHONY: page
 page: venv ## look at the report's HTML page in headless Chromium; screenshots in the cache
 	$(MAKE) -s packages APT_PACKAGES='$(BROWSER_PACKAGES)'
-	pytest -v tests/page
+	pytest -q -o cache_dir=$(MULTINIC_CACHE)/pytest tests/page
 
 .PHONY: prove-red
 prove-red: venv ## break a line for each layer, in a copy, and see that the layer fails

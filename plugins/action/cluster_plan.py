@@ -17,7 +17,7 @@ class ActionModule(ActionBase):
 
     BYPASS_HOST_LOOP = True
     _requires_connection = False
-    _VALID_ARGS = frozenset(("control_plane_group", "node_group", "facts_result", "others"))
+    _VALID_ARGS = frozenset(("control_plane_group", "node_group", "facts_result", "others", "running"))
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
@@ -27,6 +27,7 @@ class ActionModule(ActionBase):
                 "node_group": {"type": "str", "default": "kube_node"},
                 "facts_result": {"type": "str", "default": ""},
                 "others": {"type": "list", "elements": "dict", "default": []},
+                "running": {"type": "bool", "default": False},
             }
         )
         result = plan_inventory(
@@ -35,6 +36,7 @@ class ActionModule(ActionBase):
             args["node_group"],
             args["facts_result"],
             plain(args["others"]),
+            running=args["running"],
         )
         return {
             "changed": False,

@@ -165,44 +165,65 @@ class _Node:
         return bool(self.fact("kubernetes", "member"))
 
     @property
+    def ours(self) -> bool:
+        """Whether this collection made it a member, or began to."""
+        return self.member or bool(self.fact("kubernetes", "ours"))
+
+    @property
     def node_name(self) -> str:
         return str(self.fact("kubernetes", "node_name") or self.fact("identity", "hostname") or self.name).lower()
 
 
 def plan_cluster(
-    hosts: Iterable[Host], settings: Mapping[str, Any], bundle: Optional[Bundle] = None, doubtful: Iterable[str] = ()
+    hosts: Iterable[Host],
+    settings: Mapping[str, Any],
+    bundle: Optional[Bundle] = None,
+    doubtful: Iterable[str] = (),
+    *,
+    running: bool = False,
 ) -> Result:
     """Plan the whole cluster. Never raises for bad input: what is wrong with it is in the findings.
 
     doubtful names variables about whose values the caller has told something already. For them, as for those that have
     a wrong value, something else stands in, and nothing is said about that.
+
+    Of a cluster that is ``running`` only the addresses are planned, whoever installed it: what would stand in the way of
+    an installation is not told.
     """
     found = Findings()
+    install = Findings() if running else found
     wishes, wrong = read_settings(settings)
     stand_ins = frozenset([*doubtful, *(finding.variable for finding in wrong)])
     if "cni" in stand_ins:
         wishes = replace(wishes, cni="none")
     inventory = sorted(hosts, key=lambda host: (host.position, host.name))
     _check_groups(inventory, found)
-    version = _check_bundle(wishes, bundle, stand_ins, found)
+    version = _check_bundle(wishes, bundle, stand_ins, install)
     nodes = _nodes(inventory, found)
     _check_settings(wishes, len(inventory), stand_ins, found)
     reasons = _choose(nodes, wishes, found)
-    _check_bundle_has_calico(wishes, bundle, found)
+    _check_bundle_has_calico(wishes, bundle, install)
     distinct = _check_twins(nodes, found)
-    for check in (_check_identity, _check_networks, _check_members, _check_bundle_fits, _check_image_names):
-        check(distinct, wishes, bundle, found)
-    _check_member_versions(distinct, version, found)
+    _check_identity(distinct, wishes, bundle, found)
+    # The VIP and the CIDRs are the inventory's: of a cluster that something else made they tell nothing.
+    _check_networks([node for node in distinct if node.ours or not running], wishes, bundle, found)
+    for check in (_check_members, _check_bundle_fits, _check_image_names):
+        check(distinct, wishes, bundle, install)
+    _check_member_versions(distinct, version, install)
     chosen = [node for node in nodes if node.choices]
     _check_cards([node for node in distinct if node.choices], found)
     _check_families(chosen, wishes, found)
     made = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
     plan = plain(asdict(made)) if made else {}
-    _check_limit(plan, chosen, found)
-    _check_bridge(plan, found)
-    _check_configuration(plan, version, wishes, found)
+    _check_limit(plan, chosen, install)
+    _check_bridge(plan, install)
+    _check_configuration(plan, version, wishes, install)
     mine = [finding for finding in found.items if finding.variable not in stand_ins]
-    return Result(plan, ordered([*wrong, *mine]))
+    all_found = [*wrong, *mine]
+    if running:
+        # Which address Calico has taken is seen on the hosts; a method is not needed any more.
+        all_found = [item for item in all_found if item.variable != "calico_autodetection_method"]
+    return Result(plan, ordered(all_found))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

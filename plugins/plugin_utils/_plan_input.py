@@ -116,8 +116,13 @@ def plan_inventory(
     node_group: str = "kube_node",
     facts_result: str = "",
     others: t.Sequence[t.Mapping[str, t.Any]] = (),
+    *,
+    running: bool = False,
 ) -> Result:
-    """The plan from a task's variables, with all that was found on the way from the inventory to it."""
+    """The plan from a task's variables, with all that was found on the way from the inventory to it.
+
+    A cluster that is running needs no bundle.
+    """
     groups = {str(name): [str(host) for host in hosts] for name, hosts in variables.get("groups", {}).items()}
     inventory = read_inventory(
         variables["hostvars"],
@@ -129,14 +134,15 @@ def plan_inventory(
     )
     settings, disagreements = merge_settings(inventory.variables)
     told = [*inventory.findings, *disagreements, *misspelt_groups(groups, (control_plane_group, node_group))]
-    bundle = read_bundle(settings.get("bundle"), settings.get("bundle_sha256"))
-    if bundle is None and settings.get("kubernetes_version"):
+    bundle = None if running else read_bundle(settings.get("bundle"), settings.get("bundle_sha256"))
+    if not running and bundle is None and settings.get("kubernetes_version"):
         bundle = Bundle(trouble="it is not set")
     result = plan_cluster(
         inventory.hosts,
         settings,
         bundle,
         doubtful={finding.variable for finding in told} - {PER_HOST},
+        running=running,
     )
     return Result(result.plan, ordered([*told, *result.findings]))
 

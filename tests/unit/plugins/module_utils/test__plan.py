@@ -38,6 +38,35 @@ def plan(hosts: list[Host] | None = None, variables: dict[str, Any] | None = Non
     return plan_cluster(seed_cluster() if hosts is None else hosts, variables or {}, bundle(**more))
 
 
+# --- a cluster that runs ---------------------------------------------------------------------------------------------
+
+
+def foreign_cluster(**kubernetes: Any) -> list[Host]:
+    """Plain kubeadm's nodes: kubelet.conf, no marker of ours, the pods' cards of another plugin."""
+    state = {"member": False, "ours": False, "kubelet_conf": True, "admin_conf": True, **kubernetes}
+    hosts = []
+    for host in seed_cluster():
+        known = dict(host.facts or {})
+        known["links"] = [*known["links"], card("flannel.1", "100.64.1.0/32"), card("cni0", "100.64.1.1/24")]
+        hosts.append(replace(host, facts={**known, "kubernetes": {**known.get("kubernetes", {}), **state}}))
+    return hosts
+
+
+def test_of_a_running_cluster_only_addresses_are_planned() -> None:
+    installed = plan_cluster(foreign_cluster(), {"cni": "calico"}, None)
+    assert not installed.sound
+    result = plan_cluster(foreign_cluster(), {"cni": "calico"}, None, running=True)
+    assert result.findings == []
+    assert {name: node["address"] for name, node in result.plan["hosts"].items()} == ADDRESSES
+
+
+def test_of_a_running_cluster_too_the_typo_is_told() -> None:
+    hosts = [replace(host, cluster_network="192.158.253.1") for host in foreign_cluster()]
+    findings = plan_cluster(hosts, {}, None, running=True).findings
+    assert {item.host for item in findings} == set(ADDRESSES)
+    assert {(item.severity, item.variable) for item in findings} == {("error", "cluster_network")}
+
+
 # --- good input ------------------------------------------------------------------------------------------------------
 
 
