@@ -212,9 +212,11 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._wire import A
 SSH = 22
 FIRST_PART = 0.6  # of the time to wait; the rest is for a closer look at what did not answer
 ARP_SECONDS = 0.3
-LEAST_PAUSE, MOST_PAUSE = 0.15, 0.5
+LEAST_PAUSE = 0.15
+MOST_PAUSE = 0.5
 WRITE = bytes(2300)  # what etcd's own advice for measuring a disk writes at once
-WRITES, WRITE_SECONDS = 100, 2.0
+WRITES = 100
+WRITE_SECONDS = 2.0
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
 CLUSTER_SECONDS = 5
 FOLDERS = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/sbin"]
