@@ -26,7 +26,8 @@ VENV := $(MULTINIC_CACHE)/venv
 STAMP := $(VENV)/.made-from-$(firstword $(shell sha256sum < requirements-dev.txt))
 HERE := .collections/ansible_collections/multinic/kubernetes
 SANITY := $(MULTINIC_CACHE)/sanity
-MOLECULE_SCENARIOS ?= --all
+# The small cluster of molecule walks the road of the end-to-end tests once more, so it is for `make test-all`.
+MOLECULE_SCENARIOS ?= $(if $(SLOW),--all,-s default -s apiserver_balancer -s lab -s node -s preflight)
 E2E ?= -v -x
 SLOW ?=
 LAYERS := lint types sanity unit netns page molecule e2e
