@@ -411,6 +411,14 @@ def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> list[s
             node.reasons.append(choice.reason)
             for told, why, remedy in choice.doubts:
                 found.warning(node.name, "cluster_network", told, why, remedy)
+    if common and common.equals:
+        found.warning(
+            "",
+            "cluster_network",
+            f"auto finds no difference between {common.network} and {', '.join(map(str, common.equals))}",
+            "Neither the default route nor link speed nor MTU tells which of them is meant, so the lowest address decides.",
+            f"Name the network: cluster_network: {common.equals[0]}, or {common.network}.",
+        )
     return [common.reason] if common and common.network else []
 
 
@@ -460,6 +468,19 @@ def _check_cards(nodes: Sequence[_Node], found: Findings) -> None:
                     f"its cluster address {address_text} is also that of {_others(names, name)}",
                     "Two hosts with one address cannot both be reached.",
                     "Give each host an address of its own, or check whether the inventory names one host twice.",
+                )
+    owners = {node.choice.address.ip: node.name for node in nodes}
+    for node in nodes:
+        for link, address in node.network.addresses():
+            owner = owners.get(address.ip, node.name)
+            if owner != node.name and address.ip != node.choice.address.ip:
+                found.error(
+                    node.name,
+                    "cluster_network",
+                    f"{address.ip}, the cluster address of {owner}, is also on its {link.name}",
+                    "Two hosts with one address cannot both be reached.",
+                    f"Take it away here (ip address del {address.interface} dev {link.name}, and from the configuration), or "
+                    f"give {owner} another.",
                 )
 
 
@@ -852,13 +873,15 @@ def _node_plan(node: _Node, wishes: Settings, vip_network: str, found: Findings)
     choice = node.choice
     source = next((item.address.ip for item in node.choices if item.address.family == vip.version), None)
     if source is None:
-        found.error(
-            node.name,
-            "apiserver_vip",
-            f"{vip} is IPv{vip.version}, but the cluster address {choice.address.ip} is not",
-            "The VIP is reached from the cluster address, so both must be of one family.",
-            "Set apiserver_vip to an address of the other family, or give cluster_network a network of each family.",
-        )
+        # That an IPv6 address is none for the cluster is told already, and another VIP would not mend it.
+        if choice.address.family == 4:
+            found.error(
+                node.name,
+                "apiserver_vip",
+                f"{vip} is IPv{vip.version}, but the cluster address {choice.address.ip} is not",
+                "The VIP is reached from the cluster address, so both must be of one family.",
+                "Set apiserver_vip to an address of the other family, or give cluster_network a network of each family.",
+            )
         return None
     return NodePlan(
         node_name=node.node_name,
