@@ -5,6 +5,7 @@
 #   PY              the Python that the environment is made with (3.11 for the locked ansible-core 2.19)
 #   INVENTORY       what `make cluster` installs
 #   MOLECULE_SCENARIOS, E2E  only some: MOLECULE_SCENARIOS='-s node', E2E='-x -k vip'
+#   SLOW            also the end-to-end tests that are marked slow; `make test-all` sets it
 #   LAYERS          the layers of `make test`, `make test-all` and `make prove-red`
 MULTINIC_CACHE ?=
 ifeq ($(strip $(MULTINIC_CACHE)),)
@@ -27,8 +28,9 @@ HERE := .collections/ansible_collections/multinic/kubernetes
 SANITY := $(MULTINIC_CACHE)/sanity
 MOLECULE_SCENARIOS ?= --all
 E2E ?= -v -x
-LAYERS := lint types sanity unit molecule e2e
-STATIC := lint types sanity unit
+SLOW ?=
+LAYERS := lint types sanity unit page molecule e2e
+STATIC := lint types sanity unit page
 
 # Only the environment and the system: no shims of version managers, no other Python.
 export PATH := $(VENV)/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -100,9 +102,9 @@ quiet-%:
 	rm -f "$$output"; test "$$result" = passed
 
 .PHONY: test-all
-test-all: root venv ## every layer in order, also after a failure; fails if any did
+test-all: root venv ## every layer in order and the slow tests too, also after a failure; fails if any did
 	@failed=; for layer in $(LAYERS); do printf '\n======== %s ========\n' "$$layer"; \
-	$(MAKE) --no-print-directory "$$layer" || failed="$$failed $$layer"; done; \
+	$(MAKE) --no-print-directory SLOW=yes "$$layer" || failed="$$failed $$layer"; done; \
 	test -z "$$failed" || { printf '\n======== FAILED:%s ========\n' "$$failed"; exit 1; }
 
 .PHONY: lint
@@ -116,7 +118,7 @@ lint: venv ## ruff, ansible-lint and yamllint, documentation, changelog
 types: venv ## mypy over all that is Python
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/plugins $(HERE)/roles $(HERE)/molecule $(HERE)/tests/unit $(HERE)/tests/prove_red.py
 	cd tests/bench && MYPYPATH=../unit:$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
-	cd tests/e2e && mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
+	cd tests/e2e && MYPYPATH=..:$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/tests/page
 
 .PHONY: sanity
@@ -137,12 +139,12 @@ molecule: root bundle ## every scenario in molecule/, on lab hosts
 
 .PHONY: e2e
 e2e: root bundle ## the whole road on the lab: install, break, reboot, reinstall
-	pytest -o cache_dir=$(MULTINIC_CACHE)/pytest $(E2E) tests/e2e
+	pytest -o cache_dir=$(MULTINIC_CACHE)/pytest $(if $(SLOW),,-m 'not slow') $(E2E) tests/e2e
 
 .PHONY: page
 page: venv ## look at the report's HTML page in headless Chromium; screenshots in the cache
 	$(MAKE) -s packages APT_PACKAGES='$(BROWSER_PACKAGES)'
-	pytest -v tests/page
+	pytest -q -o cache_dir=$(MULTINIC_CACHE)/pytest tests/page
 
 .PHONY: prove-red
 prove-red: venv ## break a line for each layer, in a copy, and see that the layer fails

@@ -7,11 +7,9 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import headline, ordered
+from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import headline
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import plain
-from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import plan_cluster
-from ansible_collections.multinic.kubernetes.plugins.module_utils._settings import merge_settings
-from ansible_collections.multinic.kubernetes.plugins.plugin_utils._plan_input import read_bundle, read_inventory
+from ansible_collections.multinic.kubernetes.plugins.plugin_utils._plan_input import plan_inventory
 
 
 class ActionModule(ActionBase):
@@ -19,7 +17,7 @@ class ActionModule(ActionBase):
 
     BYPASS_HOST_LOOP = True
     _requires_connection = False
-    _VALID_ARGS = frozenset(("control_plane_group", "node_group", "facts_result", "others"))
+    _VALID_ARGS = frozenset(("control_plane_group", "node_group", "facts_result", "others", "running"))
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
@@ -29,26 +27,20 @@ class ActionModule(ActionBase):
                 "node_group": {"type": "str", "default": "kube_node"},
                 "facts_result": {"type": "str", "default": ""},
                 "others": {"type": "list", "elements": "dict", "default": []},
+                "running": {"type": "bool", "default": False},
             }
         )
-        variables = task_vars or {}
-        groups = variables.get("groups", {})
-        inventory = read_inventory(
-            variables["hostvars"],
-            [str(name) for name in groups.get(args["control_plane_group"], ())],
-            [str(name) for name in groups.get(args["node_group"], ())],
+        result = plan_inventory(
+            task_vars or {},
+            args["control_plane_group"],
+            args["node_group"],
             args["facts_result"],
-            in_run=plain(variables.get("ansible_play_hosts_all")),
-            others=plain(args["others"]),
+            plain(args["others"]),
+            running=args["running"],
         )
-        settings, disagreements = merge_settings(inventory.variables)
-        result = plan_cluster(
-            inventory.hosts, settings, read_bundle(settings.get("bundle"), settings.get("bundle_sha256"))
-        )
-        findings = ordered([*inventory.findings, *disagreements, *result.findings])
         return {
             "changed": False,
             "ansible_facts": {"cluster_plan": result.plan},
-            "findings": [finding.as_dict() for finding in findings],
-            "msg": headline(findings),
+            "findings": [finding.as_dict() for finding in result.findings],
+            "msg": headline(result.findings),
         }

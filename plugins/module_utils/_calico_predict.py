@@ -516,7 +516,9 @@ def _of_card(network: HostNetwork, name: str, target: IPAddress, gateway: Option
         own = [address for address in own if _global_unicast(address.ip) and not address.deprecated]
         ranked = sorted(own, key=lambda address: -_common_bits(address.ip, target))
         tied = len(ranked) > 1 and _common_bits(ranked[0].ip, target) == _common_bits(ranked[1].ip, target)
-        chosen = None if tied or not ranked else ranked[0]
+        # Whether a temporary address comes before all others is a setting that the facts do not tell.
+        temporary = any(address.secondary for address in own)
+        chosen = None if tied or temporary or not ranked else ranked[0]
     if chosen is None:
         return _Way(
             None, f"which source the kernel takes through {name or 'its route'} is not told by the facts", False

@@ -111,7 +111,8 @@ def _address(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "scope": entry.get("scope", "global"),
         "secondary": bool(entry.get("secondary") or entry.get("temporary")),
         "dynamic": bool(entry.get("dynamic")),
-        "deprecated": bool(entry.get("deprecated")),
+        # An address that is not yet, or not at all, known to be nobody else's is as little to be chosen.
+        "deprecated": any(entry.get(state) for state in ("deprecated", "tentative", "dadfailed")),
     }
 
 

@@ -495,7 +495,9 @@ def _minor(version: Version) -> int:
 
 def _check_type(value: Any, type_name: str, api: str, minor: int, path: str) -> Iterator[Problem]:
     if not isinstance(value, Mapping):
-        yield Problem(path, f"{_describe(value)} where a mapping with the fields of {type_name} belongs", "")
+        yield Problem(
+            path, f"{_describe(value)} where a mapping with the fields of {type_name} belongs", "write a mapping"
+        )
         return
     known = {field.name: field for field in types_of(api)[type_name] if field.exists_in(minor)}
     for name, item in value.items():
@@ -523,13 +525,13 @@ def _check_kind(value: Any, kind: str, api: str, minor: int, path: str) -> Itera
         yield Problem(path, "empty (null)", f"give a {_kind_in_words(kind)} or leave the field out")
     elif kind.startswith("["):
         if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
-            yield Problem(path, f"{_describe(value)} where a list belongs", "")
+            yield Problem(path, f"{_describe(value)} where a list belongs", "write a list")
             return
         for number, item in enumerate(value):
             yield from _check_kind(item, kind[1:-1], api, minor, f"{path}[{number}]")
     elif kind.startswith("{"):
         if not isinstance(value, Mapping):
-            yield Problem(path, f"{_describe(value)} where a mapping belongs", "")
+            yield Problem(path, f"{_describe(value)} where a mapping belongs", "write a mapping")
             return
         for name, item in value.items():
             if not isinstance(name, str):
@@ -542,7 +544,11 @@ def _check_kind(value: Any, kind: str, api: str, minor: int, path: str) -> Itera
         yield Problem(
             path,
             f"{_describe(value)} where a {_kind_in_words(kind)} belongs",
-            "quote it" if quote else "",
+            "quote it"
+            if quote
+            else f"write {_kind_in_words(kind)}"
+            if kind == "bool"
+            else f"write a {_kind_in_words(kind)}",
         )
 
 

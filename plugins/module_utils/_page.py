@@ -13,6 +13,8 @@ when       the time of the report, as text to show
 kind       preflight (the default) or doctor
 status     cluster_status' result of each host, by its name; optional
 cluster    cluster_status' view of the whole cluster; optional
+components the doctor's: of each host the addresses that its components use; optional
+foreign    the doctor's: hosts that something else made members, which have no VIP; optional
 =========  ============================================================================================================
 
 This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, standard library only.

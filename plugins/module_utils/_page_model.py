@@ -438,13 +438,22 @@ COMPONENTS = (
     ("route", "VIP route's source"),
     ("api", "API asked from"),
     ("real_servers", "IPVS real servers"),
+    ("kube-proxy", "kube-proxy asks from"),
+    ("kube-controller-manager", "controller manager asks from"),
+    ("kube-scheduler", "scheduler asks from"),
+    ("Calico", "Calico"),
 )
+OF_THE_VIP = ("route", "api", "real_servers")
 
 
 def components_of(
-    plan: Mapping[str, Any], status: Mapping[str, Any], cluster: Mapping[str, Any]
+    plan: Mapping[str, Any],
+    status: Mapping[str, Any],
+    cluster: Mapping[str, Any],
+    uses: Optional[Mapping[str, Any]] = None,
+    foreign: Sequence[Any] = (),
 ) -> dict[str, dict[str, Seen]]:
-    """For each host the address of every component."""
+    """For each host the address of every component. Hosts that something else made members have no VIP."""
     nodes = {str(mapping(node).get("name")): mapping(node) for node in sequence(cluster.get("nodes"))}
     real = tuple(str(item) for item in sequence(dig(plan, "apiserver", "real_servers")))
     rows: dict[str, dict[str, Seen]] = {}
@@ -457,6 +466,13 @@ def components_of(
             address = (str(node.get("address")),)
             internal = tuple(str(item) for item in sequence(dig(found, "internal_ips"))[:1])
             rows[name]["node"] = Seen(address, internal, "" if found else "no such node")
+        for use in map(mapping, sequence(mapping(uses).get(name))):
+            key = str(use.get("component"))
+            if key in dict(COMPONENTS) and key not in rows[name]:
+                used, planned = (tuple(str(item) for item in sequence(use.get(what))) for what in ("uses", "planned"))
+                rows[name][key] = Seen(used if use.get("as_planned") else planned, used or None)
+        if name in foreign:
+            rows[name].update(dict.fromkeys(OF_THE_VIP, Seen()))
     return rows
 
 
@@ -535,6 +551,8 @@ def model_of(report: Mapping[str, Any]) -> Model:
         findings=findings,
         hosts=tuple(hosts_of(plan, mapping(report.get("facts")), probes, findings)),
         pairs=pairs_of(plan, probes),
-        components=components_of(plan, status, cluster),
+        components=components_of(
+            plan, status, cluster, mapping(report.get("components")), sequence(report.get("foreign"))
+        ),
         looked=bool(status or cluster),
     )

@@ -9,8 +9,8 @@ gives the same plan, in whatever order the hosts come, and everything wrong with
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _cni, _kubeadm, _select, _versions
@@ -67,6 +67,8 @@ class Host:
     trouble: str = ""
     cluster_network: Any = None
     in_run: bool = True
+    ansible_host: str = ""
+    explained: bool = False  # why it has no facts is told already
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Bundle:
     sha256: str = ""
     expected_sha256: str = ""
     trouble: str = ""
+    variable: str = "bundle"  # the one whose value is the trouble
+    remedy: str = "Set bundle to the archive's path or address; playbooks/bundle.yml builds one."
 
 
 @dataclass(frozen=True)
@@ -161,34 +165,65 @@ class _Node:
         return bool(self.fact("kubernetes", "member"))
 
     @property
+    def ours(self) -> bool:
+        """Whether this collection made it a member, or began to."""
+        return self.member or bool(self.fact("kubernetes", "ours"))
+
+    @property
     def node_name(self) -> str:
         return str(self.fact("kubernetes", "node_name") or self.fact("identity", "hostname") or self.name).lower()
 
 
-def plan_cluster(hosts: Iterable[Host], settings: Mapping[str, Any], bundle: Optional[Bundle] = None) -> Result:
-    """Plan the whole cluster. Never raises for bad input: what is wrong with it is in the findings."""
+def plan_cluster(
+    hosts: Iterable[Host],
+    settings: Mapping[str, Any],
+    bundle: Optional[Bundle] = None,
+    doubtful: Iterable[str] = (),
+    *,
+    running: bool = False,
+) -> Result:
+    """Plan the whole cluster. Never raises for bad input: what is wrong with it is in the findings.
+
+    doubtful names variables about whose values the caller has told something already. For them, as for those that have
+    a wrong value, something else stands in, and nothing is said about that.
+
+    Of a cluster that is ``running`` only the addresses are planned, whoever installed it: what would stand in the way of
+    an installation is not told.
+    """
     found = Findings()
+    install = Findings() if running else found
     wishes, wrong = read_settings(settings)
-    found.extend(wrong)
+    stand_ins = frozenset([*doubtful, *(finding.variable for finding in wrong)])
+    if "cni" in stand_ins:
+        wishes = replace(wishes, cni="none")
     inventory = sorted(hosts, key=lambda host: (host.position, host.name))
     _check_groups(inventory, found)
-    version = _check_bundle(wishes, bundle, found)
+    version = _check_bundle(wishes, bundle, stand_ins, install)
     nodes = _nodes(inventory, found)
-    _check_settings(wishes, len(inventory), found)
+    _check_settings(wishes, len(inventory), stand_ins, found)
     reasons = _choose(nodes, wishes, found)
-    _check_bundle_has_calico(wishes, bundle, found)
-    for check in (_check_identity, _check_networks, _check_members, _check_bundle_fits, _check_image_names):
-        check(nodes, wishes, bundle, found)
-    _check_member_versions(nodes, version, found)
+    _check_bundle_has_calico(wishes, bundle, install)
+    distinct = _check_twins(nodes, found)
+    _check_identity(distinct, wishes, bundle, found)
+    # The VIP and the CIDRs are the inventory's: of a cluster that something else made they tell nothing.
+    _check_networks([node for node in distinct if node.ours or not running], wishes, bundle, found)
+    for check in (_check_members, _check_bundle_fits, _check_image_names):
+        check(distinct, wishes, bundle, install)
+    _check_member_versions(distinct, version, install)
     chosen = [node for node in nodes if node.choices]
-    _check_cards(chosen, found)
+    _check_cards([node for node in distinct if node.choices], found)
     _check_families(chosen, wishes, found)
     made = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
     plan = plain(asdict(made)) if made else {}
-    _check_limit(plan, chosen, found)
-    _check_bridge(plan, found)
-    _check_configuration(plan, version, wishes, found)
-    return Result(plan, ordered(found.items))
+    _check_limit(plan, chosen, install)
+    _check_bridge(plan, install)
+    _check_configuration(plan, version, wishes, install)
+    mine = [finding for finding in found.items if finding.variable not in stand_ins]
+    all_found = [*wrong, *mine]
+    if running:
+        # Which address Calico has taken is seen on the hosts; a method is not needed any more.
+        all_found = [item for item in all_found if item.variable != "calico_autodetection_method"]
+    return Result(plan, ordered(all_found))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -220,6 +255,8 @@ def _nodes(inventory: Sequence[Host], found: Findings) -> list[_Node]:
     nodes = []
     for host in inventory:
         if host.facts is None:
+            if host.explained:
+                continue
             found.error(
                 host.name,
                 "ansible_host",
@@ -261,9 +298,10 @@ def _has_ip(node: _Node, found: Findings) -> bool:
     return False
 
 
-def _check_settings(wishes: Settings, hosts: int, found: Findings) -> None:
+def _check_settings(wishes: Settings, hosts: int, stand_ins: Collection[str], found: Findings) -> None:
     """Values that are right alone and wrong together."""
-    for left, right in _pairs(wishes.pod_cidr, wishes.service_cidr):
+    both = not {"pod_cidr", "service_cidr"} & set(stand_ins)
+    for left, right in _pairs(wishes.pod_cidr, wishes.service_cidr) if both else ():
         found.error(
             "",
             "service_cidr",
@@ -277,7 +315,7 @@ def _check_settings(wishes: Settings, hosts: int, found: Findings) -> None:
         ("service_cidr", wishes.service_cidr, found.warning),
     ):
         for network in networks:
-            if vip in network:
+            if vip in network and variable not in stand_ins:
                 tell(
                     "",
                     "apiserver_vip",
@@ -305,26 +343,14 @@ def _check_settings(wishes: Settings, hosts: int, found: Findings) -> None:
                 f"The apiserver takes at most 2^{IPV6_SERVICE_BITS}, and cluster DNS gets number {DNS_POSITION}.",
                 "Set service_cidr to a network such as 10.96.0.0/16.",
             )
-    if [net.version for net in wishes.pod_cidr] != [net.version for net in wishes.service_cidr]:
-        found.error(
-            "",
-            "service_cidr",
-            f"{_joined(wishes.service_cidr)} and pod_cidr {_joined(wishes.pod_cidr)} are not of the same families",
-            "Pods and services must speak the same families, in the same order.",
-            "Give both variables one network for each family.",
-        )
 
 
-def _check_bundle(wishes: Settings, bundle: Optional[Bundle], found: Findings) -> str:
+def _check_bundle(wishes: Settings, bundle: Optional[Bundle], stand_ins: Collection[str], found: Findings) -> str:
     """The Kubernetes version to install."""
-    if bundle is not None and bundle.trouble:
-        found.error(
-            "",
-            "bundle",
-            bundle.trouble,
-            "Everything that is installed comes from the bundle.",
-            "Set bundle to the archive's path or address; playbooks/bundle.yml builds one.",
-        )
+    told = not {"bundle", "bundle_sha256"}.isdisjoint(stand_ins)
+    why = "Everything that is installed comes from the bundle."
+    if bundle is not None and bundle.trouble and not told:
+        found.error("", bundle.variable, bundle.trouble, why, bundle.remedy)
     if bundle is not None and bundle.expected_sha256 and bundle.sha256 and bundle.sha256 != bundle.expected_sha256:
         found.error(
             "",
@@ -356,7 +382,7 @@ def _check_bundle(wishes: Settings, bundle: Optional[Bundle], found: Findings) -
             "A bundle holds one version.",
             f"Set kubernetes_version: {held}, leave it empty, or give the bundle of {wanted}.",
         )
-    if not wanted and not held and (bundle is None or not bundle.trouble):
+    if not wanted and not held and not told and (bundle is None or not bundle.trouble):
         found.error(
             "",
             "kubernetes_version",
@@ -487,6 +513,28 @@ def _check_cards(nodes: Sequence[_Node], found: Findings) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 # What the hosts say
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _check_twins(nodes: Sequence[_Node], found: Findings) -> list[_Node]:
+    """Each machine once: one that has two names in the inventory is told as that, and not as two that are alike."""
+    machines: dict[tuple[Any, ...], list[_Node]] = {}
+    for node in nodes:
+        macs = tuple(sorted(map(str, node.fact("identity", "macs") or ())))
+        machine_id = node.fact("identity", "machine_id")
+        machines.setdefault((machine_id, macs) if machine_id and macs else (node.name,), []).append(node)
+    for same in machines.values():
+        for node in same if len(same) > 1 else ():
+            found.error(
+                node.name,
+                "ansible_host",
+                f"{node.host.ansible_host or node.name} is the same machine as "
+                f"{_others([other.name for other in same], node.name)} (host name {node.node_name}, the same machine-id and MACs)",
+                "One machine cannot be two nodes.",
+                "Correct ansible_host of the one that is wrong, or name the machine only once, in both groups if it is "
+                "to be control plane and worker. If they are two, one a clone of the other, give it MACs, a machine-id and "
+                "a host name of its own.",
+            )
+    return [same[0] for same in machines.values()]
 
 
 def _check_identity(nodes: Sequence[_Node], _wishes: Settings, _bundle: Optional[Bundle], found: Findings) -> None:
@@ -755,7 +803,7 @@ def _assemble(
     vip_network = f"{vip}/{vip.max_prefixlen}"
     hosts = {}
     for node in nodes:
-        plan = _node_plan(node, wishes, vip_network, found)
+        plan = _node_plan(node, wishes, vip_network)
         if plan is not None:
             hosts[node.name] = plan
     serving = [] if wishes.time_servers else [node for node in masters[:TIME_SERVING] if node.name in hosts]
@@ -864,25 +912,16 @@ def _check_configuration(plan: Mapping[str, Any], version: str, wishes: Settings
             variable if variable in RULES else "",
             f"{problem.path}: {problem.found}",
             "Kubernetes would refuse it, or silently go without it.",
-            f"Correct it: {problem.remedy}" if problem.remedy else "Correct it.",
+            f"Correct {problem.path}: {problem.remedy}.",
         )
 
 
-def _node_plan(node: _Node, wishes: Settings, vip_network: str, found: Findings) -> Optional[NodePlan]:
+def _node_plan(node: _Node, wishes: Settings, vip_network: str) -> Optional[NodePlan]:
     vip = wishes.apiserver_vip
     choice = node.choice
     source = next((item.address.ip for item in node.choices if item.address.family == vip.version), None)
     if source is None:
-        # That an IPv6 address is none for the cluster is told already, and another VIP would not mend it.
-        if choice.address.family == 4:
-            found.error(
-                node.name,
-                "apiserver_vip",
-                f"{vip} is IPv{vip.version}, but the cluster address {choice.address.ip} is not",
-                "The VIP is reached from the cluster address, so both must be of one family.",
-                "Set apiserver_vip to an address of the other family, or give cluster_network a network of each family.",
-            )
-        return None
+        return None  # one of the two is IPv6, which _check_families tells
     return NodePlan(
         node_name=node.node_name,
         role=CONTROL_PLANE if node.host.control_plane else WORKER,

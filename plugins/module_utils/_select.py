@@ -225,6 +225,12 @@ def _by_address(network: HostNetwork, selector: Selector, vip: Optional[IPAddres
             vip,
             f"{target} is reached only through the default route, {gateway} on {_told(link, address)}",
         )
+    if link.made:
+        raise SelectionError(
+            f"the kernel reaches {target} through {_told(link, address)}, a card that a program made for itself",
+            "Such a card is no way to the other hosts.",
+            f"Name the hosts' real network: {_offers(network, vip)}; if the card is truly meant, write cluster_network: {link.name}",
+        )
     way = f"by way of {gateway}" if gateway else "on-link"
     return Choice(
         link,
@@ -356,7 +362,8 @@ def _not_found(network: HostNetwork, selector: Selector, vip: Optional[IPAddress
 
 def _no_card(network: HostNetwork, selector: Selector, vip: Optional[IPAddress]) -> SelectionError:
     names = [link.name for link in network.links if not link.made]
-    near = _nearest(selector.text, names)
+    folded = {name.lower(): name for name in names}
+    near = folded.get(selector.text.lower()) or _nearest(selector.text, names)
     remedy = f"Set cluster_network: {near}" if near else f"Write a network instead: {_offers(network, vip)}"
     if "*" in selector.text and not re.search(r"[.\])]\*", selector.text):
         remedy = f"Patterns are regular expressions: write cluster_network: {selector.text.replace('*', '.*')}"

@@ -24,6 +24,16 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
 )
 
 DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+# What else of Kubernetes listens on a control-plane host.
+TAKEN_PORTS = {
+    2379: "etcd",
+    2380: "etcd's members",
+    10250: "kubelet",
+    10256: "kube-proxy",
+    10257: "the controller manager",
+    10259: "the scheduler",
+}
+REPOSITORY = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]+)?(/[a-z0-9]+([-._]+[a-z0-9]+)*)*/?")
 DNS_NAME = re.compile(rf"(?=.{{1,253}}$){DNS_LABEL}(\.{DNS_LABEL})*")
 
 
@@ -81,6 +91,8 @@ def _address(value: Any) -> IPAddress:
         raise ValueError(f"'{text}' is not an address")
     if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
         raise ValueError(f"'{text}' is a loopback, link-local, multicast or empty address")
+    if address.version == 4 and address.is_reserved:
+        raise ValueError(f"'{text}' is a broadcast or reserved address")
     return address
 
 
@@ -106,6 +118,13 @@ def _port(value: Any) -> int:
     return port
 
 
+def _api_port(value: Any) -> int:
+    port = _port(value)
+    if port in TAKEN_PORTS:
+        raise ValueError(f"{port} is the port of {TAKEN_PORTS[port]}")
+    return port
+
+
 def _seconds(value: Any) -> float:
     if isinstance(value, (bool, list, dict)):
         raise ValueError(f"{value!r} is not a number")
@@ -125,6 +144,26 @@ def _dns_name(value: Any) -> str:
     return text
 
 
+def _api_name(value: Any) -> str:
+    text = _dns_name(value)
+    if as_address(text) is not None:
+        raise ValueError(f"'{text}' is an address")
+    return text
+
+
+def _repository(value: Any) -> str:
+    text = _text(value)
+    if text and not REPOSITORY.fullmatch(text):
+        raise ValueError(f"'{text}' is not a registry and path, such as k8s.gcr.io or registry.example.org:5000/k8s")
+    return text
+
+
+def _path(value: Any) -> str:
+    if isinstance(value, (int, float)):
+        raise ValueError(f"{value!r} is not a text")
+    return _text(value)
+
+
 def _sans(value: Any) -> tuple[str, ...]:
     for item in split_list(value):
         if as_address(item) is None and not DNS_NAME.fullmatch(item.removeprefix("*.")):
@@ -139,7 +178,10 @@ def _servers(value: Any) -> tuple[str, ...]:
     return tuple(split_list(value))
 
 
-def _words(value: Any) -> tuple[str, ...]:
+def _checks(value: Any) -> tuple[str, ...]:
+    for item in split_list(value):
+        if not re.fullmatch(r"[A-Za-z][\w.-]*", item):
+            raise ValueError(f"'{item}' is not the name of a check")
     return tuple(split_list(value))
 
 
@@ -158,7 +200,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _arguments(value: Any) -> dict[str, str]:
     for name, item in _mapping(value).items():
-        if isinstance(item, (list, dict)) or name.startswith("-"):
+        if item is None or isinstance(item, (list, dict)) or name.startswith("-"):
             raise ValueError(f"{name}: {item!r} is not a flag's name without dashes and its value")
     return {name: str(item).lower() if isinstance(item, bool) else str(item) for name, item in value.items()}
 
@@ -189,15 +231,16 @@ class Rule:
 
 
 _MAPPING = "Write a mapping, such as {name: value}."
+_FLAGS = "Write a mapping of flags' names without dashes to one value each, such as {name: value}."
 _NETWORK = "Write a network with its prefix length, such as {0}; one per family, parted by a comma."
 
 RULES: Mapping[str, Rule] = {
     "kubernetes_version": Rule(_version, "Write the version as v1.20.2, or leave it empty: then it is the bundle's."),
-    "bundle": Rule(_text, "Write the path or the http(s) address of the bundle."),
+    "bundle": Rule(_path, "Write the path or the http(s) address of the bundle."),
     "bundle_sha256": Rule(_sha256, "Write the 64 hexadecimal digits that sha256sum prints."),
     "apiserver_vip": Rule(_address, "Write a free address outside all networks in use, such as 10.103.97.2."),
-    "apiserver_name": Rule(_dns_name, "Write a name in lower case, such as apiserver.cluster.local."),
-    "apiserver_port": Rule(_port, "Write a number from 1 to 65535; 6443 is usual."),
+    "apiserver_name": Rule(_api_name, "Write a name in lower case, such as apiserver.cluster.local."),
+    "apiserver_port": Rule(_api_port, "Write a number from 1 to 65535; 6443 is usual."),
     "apiserver_extra_sans": Rule(_sans, "Write a list of addresses and DNS names."),
     "apiserver_balancer": Rule(_one_of("ipvs"), "Write ipvs."),
     "pod_cidr": Rule(_cidrs, _NETWORK.format("100.64.0.0/10")),
@@ -209,14 +252,16 @@ RULES: Mapping[str, Rule] = {
         "Leave it empty, so that the plan chooses, or write one of Calico's methods, such as interface=^ens32$.",
     ),
     "calico_encapsulation": Rule(_one_of("ipip", "vxlan", "none"), "Write ipip, vxlan or none."),
-    "image_repository": Rule(_text, "Write a registry's name, or leave it empty: then it is the bundle's own."),
+    "image_repository": Rule(
+        _repository, "Write a registry's name and path, or leave it empty: then it is the bundle's own."
+    ),
     "kube_proxy_mode": Rule(_proxy_mode, "Write iptables or ipvs."),
     "time_servers": Rule(_servers, "Write a list of addresses or names of time servers, or leave it empty."),
-    "kubeadm_ignore_preflight_errors": Rule(_words, "Write a list of the checks' names, such as [NumCPU, Mem]."),
-    "etcd_extra_args": Rule(_arguments, _MAPPING),
-    "apiserver_extra_args": Rule(_arguments, _MAPPING),
-    "controller_manager_extra_args": Rule(_arguments, _MAPPING),
-    "scheduler_extra_args": Rule(_arguments, _MAPPING),
+    "kubeadm_ignore_preflight_errors": Rule(_checks, "Write a list of the checks' names, such as [NumCPU, Mem]."),
+    "etcd_extra_args": Rule(_arguments, _FLAGS),
+    "apiserver_extra_args": Rule(_arguments, _FLAGS),
+    "controller_manager_extra_args": Rule(_arguments, _FLAGS),
+    "scheduler_extra_args": Rule(_arguments, _FLAGS),
     "kubelet_config": Rule(_mapping, _MAPPING),
     "kube_proxy_config": Rule(_mapping, _MAPPING),
     "clock_tolerance_seconds": Rule(_seconds, "Write a number of seconds above zero, such as 2."),
@@ -243,27 +288,38 @@ def read_settings(raw: Mapping[str, Any]) -> tuple[Settings, list[Finding]]:
 
 
 def merge_settings(hosts: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], list[Finding]]:
-    """One value for each variable of the whole cluster; hosts that disagree are a finding."""
+    """One value for each variable of the whole cluster, that of most hosts; the others are findings.
+
+    A host without the variable's name has no value that could be read, which is told elsewhere.
+    """
     merged: dict[str, Any] = {}
     findings: list[Finding] = []
     for variable in RULES:
         told: dict[str, list[str]] = {}
         values: dict[str, Any] = {}
         for host, variables in hosts.items():
-            value = plain(variables.get(variable))
-            told.setdefault(repr(value), []).append(host)
-            values[repr(value)] = value
-        merged[variable] = next(iter(values.values()), None)
-        for text, names in list(told.items())[1:]:
+            if variable in variables:
+                value = plain(variables[variable])
+                told.setdefault(repr(value), []).append(host)
+                values[repr(value)] = value
+        common = max(told, key=lambda text: len(told[text]), default="")
+        merged[variable] = values.get(common)
+        for text, names in told.items():
+            if text == common:
+                continue
             findings.extend(
                 Finding(
                     "error",
                     name,
                     variable,
-                    f"{text} here, but {next(iter(told))} on {next(iter(told.values()))[0]}",
+                    f"{_shown(text)} here, but {_shown(common)} on {told[common][0]}",
                     "The variable is one for the whole cluster.",
-                    "Set it once for all hosts, in group_vars/all.yml or under [all:vars].",
+                    f"Set {variable} once for all hosts, in group_vars/all.yml or under [all:vars].",
                 )
                 for name in names
             )
     return merged, findings
+
+
+def _shown(text: str) -> str:
+    return "not set" if text == "None" else text

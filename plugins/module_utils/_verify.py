@@ -11,7 +11,7 @@ import ipaddress
 import re
 import shlex
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._versions impo
 
 PROBE_LABEL = "multinic-probe"
 PROBE_PEERS = 16  # pods that each pod pings at most: all pairs of up to 17 nodes, a ring of neighbours beyond
+CALICO_ADDRESS = "projectcalico.org/IPv4Address"  # calico/node writes there which address it took
 RESTARTS_OF_INTEREST = ("etcd-", "kube-apiserver-")
 
 
@@ -91,6 +92,8 @@ def node_of(item: Mapping[str, Any]) -> dict[str, Any]:
         "internal_ips": addresses,
         "roles": sorted(label[len(prefix) :] for label in labels if label.startswith(prefix)),
         "version": (status.get("nodeInfo") or {}).get("kubeletVersion", ""),
+        "runtime": (status.get("nodeInfo") or {}).get("containerRuntimeVersion", ""),
+        "calico_address": str((metadata.get("annotations") or {}).get(CALICO_ADDRESS) or "").partition("/")[0],
         "pod_cidr": spec.get("podCIDR", ""),
         "schedulable": not spec.get("unschedulable"),
     }
@@ -229,13 +232,19 @@ class _Comparison:
         cluster: Mapping[str, Any],
         hosts: Mapping[str, Mapping[str, Any]],
         trouble: Sequence[str],
+        foreign: Collection[str] = (),
     ) -> None:
         self.plan = plan
+        self.foreign = frozenset(foreign)
+        # Of hosts that could not be looked at nothing is known, also not which of the seen addresses are theirs.
+        self.complete = set(plan["control_plane"]) <= set(plan["hosts"])
         self.trouble = trouble
         self.hosts = hosts
         self.found = Findings()
         self.tested: list[str] = []
         self.untested: list[str] = []
+        # No list at all, not an empty one: no control plane was asked.
+        self.listed = cluster.get("nodes", ()) is not None
         self.nodes = {node["name"]: node for node in cluster.get("nodes") or ()}
         self.pods = list(cluster.get("pods") or ())
         self.dns_missing = str((cluster.get("dns") or {}).get("missing") or "")
@@ -251,8 +260,9 @@ class _Comparison:
             if planned is None:
                 continue
             self.compare_kubelet(name, planned, status)
-            self.compare_balancer(name, planned, status)
-            self.compare_api(name, planned, status)
+            if name not in self.foreign:
+                self.compare_balancer(name, planned, status)
+                self.compare_api(name, planned, status)
             if planned["role"] == "control_plane":
                 self.compare_static_pods(name, planned, status)
         self.compare_etcd()
@@ -264,6 +274,9 @@ class _Comparison:
     # -- the API's view --
 
     def compare_nodes(self) -> None:
+        if not self.listed:
+            self.untested.append("nodes and pods: no control plane of this run holds an admin.conf")
+            return
         if self.cluster_error:
             self.found.error(
                 self.first,
@@ -310,7 +323,7 @@ class _Comparison:
         return not self.hosts or name in self.hosts
 
     def compare_version(self, name: str, node: Mapping[str, Any]) -> None:
-        if not same_version(node["version"], str(self.plan["kubernetes_version"])):
+        if self.plan["kubernetes_version"] and not same_version(node["version"], str(self.plan["kubernetes_version"])):
             self.found.error(
                 name,
                 "kubernetes_version",
@@ -380,6 +393,14 @@ class _Comparison:
                 "Without it the host runs no pods.",
                 "See systemctl status kubelet and journalctl -u kubelet.",
             )
+        elif not kubelet.get("node_ip") and name in self.foreign:
+            self.found.warning(
+                name,
+                "cluster_network",
+                f"kubelet runs without --node-ip; planned is {planned['address']}",
+                "It takes an address by host name or default route at each start, and may take another one tomorrow.",
+                "Give kubelet --node-ip, in /var/lib/kubelet/kubeadm-flags.env or KUBELET_EXTRA_ARGS, and restart it.",
+            )
         elif kubelet.get("node_ip") != planned["address"]:
             self.found.error(
                 name,
@@ -390,7 +411,7 @@ class _Comparison:
                 "kubelet. If it stays, KUBELET_EXTRA_ARGS in /etc/default/kubelet or /etc/sysconfig/kubelet overrides it.",
             )
         wanted = f"https://{self.plan['apiserver']['endpoint']}"
-        if kubelet.get("running") and kubelet.get("server") != wanted:
+        if name not in self.foreign and kubelet.get("running") and kubelet.get("server") != wanted:
             self.found.error(
                 name,
                 "apiserver_name",
@@ -431,7 +452,7 @@ class _Comparison:
                 "See journalctl -u multinic-apiserver-balancer here, and kube-apiserver there.",
             )
         strangers = [r["address"] for r in virtual["real_servers"] if r["address"] not in self.real_servers]
-        if strangers:
+        if strangers and self.complete:
             self.found.error(
                 name,
                 "",
@@ -476,6 +497,8 @@ class _Comparison:
             ("etcd", "advertise-client-urls"): f"https://{literal(planned['address'])}:2379",
         }
         for (pod, flag), value in wanted.items():
+            if name in self.foreign and pod not in flags:
+                continue
             having = (flags.get(pod) or {}).get(flag)
             if having != value:
                 self.found.error(
@@ -489,8 +512,12 @@ class _Comparison:
     # -- etcd --
 
     def compare_etcd(self) -> None:
-        masters = {name: self.plan["hosts"][name] for name in self.plan["control_plane"]}
+        masters = {name: self.plan["hosts"][name] for name in self.plan["control_plane"] if name in self.plan["hosts"]}
         seen = {name: self.hosts[name].get("etcd") or {} for name in masters if name in self.hosts}
+        outside = [name for name, etcd in seen.items() if not etcd and name in self.foreign]
+        if outside:
+            self.untested.append(f"etcd: it does not run as a static pod of kubeadm on {', '.join(outside)}")
+            return
         healthy = 0
         for name, etcd in seen.items():
             if etcd.get("healthy"):
@@ -522,7 +549,7 @@ class _Comparison:
                 "This control plane's data is not replicated on the planned address.",
                 "Compare etcd's member list with the plan before you restart anything.",
             )
-        for address in sorted(having - wanted):
+        for address in sorted(having - wanted) if self.complete else ():
             self.found.error(
                 "",
                 "kube_control_plane",
@@ -578,6 +605,8 @@ class _Comparison:
 
     def compare_dns(self) -> None:
         pods = [pod for pod in self.pods if is_dns(pod)]
+        if not self.listed:
+            return
         if self.cluster_error:
             self.untested.append("cluster DNS: the pods could not be listed")
             return
@@ -660,9 +689,13 @@ def compare(
     cluster: Mapping[str, Any],
     hosts: Mapping[str, Mapping[str, Any]],
     trouble: Sequence[str] = (),
+    foreign: Collection[str] = (),
 ) -> Verdict:
-    """Everything that was seen against the plan; all differences at once."""
-    return _Comparison(plan, cluster, hosts, trouble).run()
+    """Everything that was seen against the plan; all differences at once.
+
+    Hosts that something else made members, ``foreign``, have no VIP and no balancer of ours: these are not compared.
+    """
+    return _Comparison(plan, cluster, hosts, trouble, foreign).run()
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------

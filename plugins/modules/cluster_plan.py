@@ -42,6 +42,12 @@ options:
     type: list
     elements: dict
     default: []
+  running:
+    description:
+      - The cluster runs already, whoever installed it. Only its addresses are planned; the bundle is not looked at, and
+        what would stand in the way of an installation is not told.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""

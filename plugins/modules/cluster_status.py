@@ -157,6 +157,8 @@ cluster:
         internal_ips: [192.168.253.131]
         roles: []
         version: v1.20.2
+        runtime: containerd://1.6.20
+        calico_address: ""
         pod_cidr: 100.64.3.0/24
         schedulable: true
     pods: []

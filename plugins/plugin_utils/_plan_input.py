@@ -8,19 +8,28 @@
 from __future__ import annotations
 
 import typing as t
+from difflib import SequenceMatcher
 
 from ansible.errors import AnsibleError
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import BundleError
-from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding
+from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, ordered
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import plain
-from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import Bundle, Host
-from ansible_collections.multinic.kubernetes.plugins.module_utils._settings import RULES
+from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import (
+    Bundle,
+    Host,
+    Result,
+    plan_cluster,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._settings import RULES, merge_settings
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_file import read_manifest, sha256_of
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_source import is_url, locate
 
 Hostvars = t.Mapping[str, t.Mapping[str, t.Any]]
 PER_HOST = "cluster_network"
+OURS = (PER_HOST, *RULES)
+ALIKE_GROUPS = 0.9
+SHORTEST_NAME = 6  # names with fewer letters may be one slip away from anything
 SILENT = "waiting for privilege escalation prompt"
 
 
@@ -49,12 +58,15 @@ def read_inventory(
     hosts: list[Host] = []
     variables: dict[str, dict[str, t.Any]] = {}
     findings: list[Finding] = []
+    meant: dict[str, str] = {}
     for position, name in enumerate(names):
         mine = hostvars[name]
         values: dict[str, t.Any] = {}
-        for variable in (PER_HOST, *RULES):
+        findings += misspelt_variables(name, mine, meant)
+        for variable in OURS:
             try:
-                values[variable] = plain(mine.get(variable))
+                # Not get(): it takes a missing filter or lookup, which is a KeyError too, for a missing variable.
+                values[variable] = plain(mine[variable]) if variable in mine else None
             except AnsibleError as problem:
                 findings.append(
                     Finding(
@@ -63,13 +75,16 @@ def read_inventory(
                         variable,
                         f"its template fails: {problem.message}",
                         "The plan needs its value.",
-                        "Correct the template, or the variable that it uses.",
+                        f"Correct the template of {variable}, or the variable that it uses.",
                     )
                 )
+        # The facts are asked for with this variable too, so without it there may be none.
+        unread = PER_HOST not in values
         network = values.pop(PER_HOST, None)
         variables[name] = values
         result = outside.get(name) or (mine.get(facts_result) if facts_result else None)
         facts = facts_of(outside.get(name) or {}) or facts_of(mine)
+        address = _address_of(mine)
         hosts.append(
             Host(
                 name=name,
@@ -77,12 +92,123 @@ def read_inventory(
                 control_plane=name in masters,
                 worker=name in workers,
                 facts=facts,
-                trouble="" if facts is not None else trouble_of(result, mine.get("ansible_host")),
+                trouble="" if facts is not None else trouble_of(result, address),
                 cluster_network=network,
                 in_run=in_run is None or name in in_run,
+                ansible_host=address,
+                explained=unread and not (result or {}).get("unreachable"),
             )
         )
     return Inventory(hosts, variables, findings)
+
+
+def _address_of(variables: t.Mapping[str, t.Any]) -> str:
+    """What Ansible has for the host's address; nothing where its template fails, which the connection tells."""
+    try:
+        return str(variables.get("ansible_host") or "")
+    except AnsibleError:
+        return ""
+
+
+def plan_inventory(
+    variables: t.Mapping[str, t.Any],
+    control_plane_group: str = "kube_control_plane",
+    node_group: str = "kube_node",
+    facts_result: str = "",
+    others: t.Sequence[t.Mapping[str, t.Any]] = (),
+    *,
+    running: bool = False,
+) -> Result:
+    """The plan from a task's variables, with all that was found on the way from the inventory to it.
+
+    A cluster that is running needs no bundle.
+    """
+    groups = {str(name): [str(host) for host in hosts] for name, hosts in variables.get("groups", {}).items()}
+    inventory = read_inventory(
+        variables["hostvars"],
+        groups.get(control_plane_group, ()),
+        groups.get(node_group, ()),
+        facts_result,
+        in_run=plain(variables.get("ansible_play_hosts_all")),
+        others=others,
+    )
+    settings, disagreements = merge_settings(inventory.variables)
+    told = [*inventory.findings, *disagreements, *misspelt_groups(groups, (control_plane_group, node_group))]
+    bundle = None if running else read_bundle(settings.get("bundle"), settings.get("bundle_sha256"))
+    if not running and bundle is None and settings.get("kubernetes_version"):
+        bundle = Bundle(trouble="it is not set")
+    result = plan_cluster(
+        inventory.hosts,
+        settings,
+        bundle,
+        doubtful={finding.variable for finding in told} - {PER_HOST},
+        running=running,
+    )
+    return Result(result.plan, ordered([*told, *result.findings]))
+
+
+def misspelt_groups(groups: t.Mapping[str, t.Sequence[str]], wanted: t.Sequence[str]) -> list[Finding]:
+    """A group whose name is nearly that of one that has no hosts: its hosts would silently be no part of the cluster."""
+    planned = {host for name in wanted for host in groups.get(name, ())}
+    findings = []
+    for name in wanted:
+        for other, hosts in groups.items() if not groups.get(name) else ():
+            lost = [host for host in hosts if host not in planned]
+            if lost and other not in wanted and SequenceMatcher(None, _spelt(other), name).ratio() >= ALIKE_GROUPS:
+                findings.append(
+                    Finding(
+                        "error",
+                        "",
+                        name,
+                        f"the inventory has no hosts in {name}, but {other} holds {', '.join(lost)}",
+                        "Only hosts of the right groups become members of the cluster.",
+                        f"Rename the group {other} to {name}.",
+                    )
+                )
+    return findings
+
+
+def misspelt_variables(host: str, names: t.Iterable[str], meant: dict[str, str]) -> list[Finding]:
+    """Variables whose names are one slip away from one of ours: they would silently have no effect.
+
+    meant is what each name was found to stand for; hosts have mostly the same.
+    """
+    findings = []
+    for name in map(str, names):
+        if name not in meant:
+            near = [known for known in OURS if _nearly(name, known)]
+            meant[name] = near[0] if near and name not in OURS else ""
+        if meant[name]:
+            findings.append(
+                Finding(
+                    "error",
+                    host,
+                    name,
+                    f"there is no variable {name}, only {meant[name]}",
+                    "The collection would go on as if it were not set.",
+                    f"Write {meant[name]}, or give a variable of your own another name.",
+                )
+            )
+    return findings
+
+
+def _spelt(name: str) -> str:
+    """A name as ours are written."""
+    return name.lower().replace("-", "_")
+
+
+def _nearly(text: str, known: str) -> bool:
+    """Whether a text is one slip of the hand away: a letter too much, missing, wrong or swapped, or another dash."""
+    text = _spelt(text)
+    if text == known:
+        return True
+    if len(known) < SHORTEST_NAME or abs(len(text) - len(known)) > 1:
+        return False
+    start = next((at for at, (one, other) in enumerate(zip(text, known)) if one != other), min(len(text), len(known)))
+    left, right = text[start:], known[start:]
+    if len(left) == len(right):
+        return left[1:] == right[1:] or (left[:2] == right[:2][::-1] and left[2:] == right[2:])
+    return left[1:] == right or left == right[1:]
 
 
 def facts_of(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any] | None:
@@ -121,4 +247,7 @@ def read_bundle(bundle: t.Any, sha256: t.Any) -> Bundle | None:
         found = locate(bundle, sha256, verify=is_url(bundle))
         return Bundle(bundle, read_manifest(found.path), sha256_of(found.path), found.sha256)
     except BundleError as problem:
+        if not sha256 and "bundle_sha256" in str(problem):
+            remedy = "Set bundle_sha256 to what sha256sum prints for the bundle; its maker tells it."
+            return Bundle(bundle, trouble=str(problem), variable="bundle_sha256", remedy=remedy)
         return Bundle(bundle, trouble=str(problem))

@@ -16,7 +16,7 @@ from typing import Any
 import floor
 import pytest
 import yaml
-from harness import Lab, difference, wait_until
+from harness import Lab, Run, difference, wait_until
 
 MASTERS = ["master1", "master2", "master3"]
 HOSTS = [*MASTERS, "node01"]
@@ -380,6 +380,56 @@ def test_second_run_changes_nothing(seed_lab: Lab) -> None:
     measured["second run"] = run.seconds
     assert not run.changed(), run.changed()
     assert set(run.recap) >= set(HOSTS)
+
+
+# --- the doctor ---------------------------------------------------------------------------------------------------
+
+EVERYWHERE = {"kubelet", "kube-proxy", "node", "VIP route", "API through the VIP"}
+ON_MASTERS = {"kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler"}
+
+
+def examined(lab: Lab, folder: Path, expect: int | None = 0) -> tuple[Run, dict[str, Any]]:
+    """One run of the doctor, and its report as data."""
+    report, page = folder / "doctor.json", folder / "doctor.html"
+    run = lab.play("doctor", "-e", f"doctor_report_path={report} doctor_page={page}", expect=expect)
+    assert not run.changed(), run.changed()
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>"), page
+    return run, json.loads(report.read_text(encoding="utf-8"))
+
+
+def test_doctor_names_an_address_of_the_cluster_network_for_each_component(seed_lab: Lab, tmp_path: Path) -> None:
+    run, report = examined(seed_lab, tmp_path)
+    measured["doctor"] = run.seconds
+    assert sorted(report["components"]) == sorted(HOSTS)
+    for host, uses in report["components"].items():
+        addresses: dict[str, list[str]] = {}
+        for use in uses:
+            addresses.setdefault(use["component"], []).extend(use["uses"])
+        for component in EVERYWHERE | (ON_MASTERS if host in MASTERS else set()):
+            assert addresses.get(component), f"{host}: no address of {component} was seen: {uses}"
+            outside = [text for text in addresses[component] if ipaddress.ip_address(text) not in CLUSTER_NETWORK]
+            assert not outside, f"{host}: {component} uses {outside}"
+    assert not [item for item in report["findings"] if item["severity"] == "error"], report["findings"]
+    assert report["about"]["ours"], report["about"]
+    assert report["certificates"]["master1"] and report["certificates"]["node01"]
+
+
+def test_doctor_finds_a_vip_route_that_was_deleted(seed_lab: Lab, tmp_path: Path) -> None:
+    route = f"local {VIP} dev lo table local src 192.168.253.131"
+    seed_lab.run("node01", f"ip route del {route}")
+    try:
+        run, report = examined(seed_lab, tmp_path, expect=None)
+    finally:
+        seed_lab.run("node01", f"ip route replace {route}")
+    assert run.returncode != 0, run.tail()
+    told = [item for item in report["findings"] if item["severity"] == "error" and f"the way to {VIP}" in item["found"]]
+    assert [item["host"] for item in told] == ["node01"], report["findings"]
+    assert "planned: local route" in told[0]["found"]
+    assert "node01" in run.output and "route" in run.output
+    wait_until(lambda: seed_lab.api_through_vip("node01"), 5, "the API through the VIP from node01")
+    wait_until(
+        lambda: seed_lab.kubectl("get nodes --no-headers").count(" Ready") == len(HOSTS), 90, "every node Ready again"
+    )
 
 
 # --- the VIP ------------------------------------------------------------------------------------------------------

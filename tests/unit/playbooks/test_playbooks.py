@@ -108,12 +108,12 @@ CLUSTER = f"[kube_control_plane]\nm1 {HERE}\nm2 {HERE}\n[kube_node]\nn1 {HERE}\n
 
 
 def without_facts(found: dict[str, Any]) -> set[str]:
-    return {item["host"] for item in found["findings"] if item["variable"] == "ansible_host"}
+    return {item["host"] for item in found["findings"] if "cannot be reached" in item["found"]}
 
 
 def seen(found: dict[str, Any]) -> set[str]:
     """Hosts of which something is told that only their facts can tell: all are this machine, with its machine-id."""
-    return {item["host"] for item in found["findings"] if "is also that of" in item["found"]}
+    return {item["host"] for item in found["findings"] if "is the same machine as" in item["found"]}
 
 
 @pytest.mark.parametrize("arguments", [[], ["--limit", "n2,m1"]], ids=["all hosts", "limited"])
@@ -131,9 +131,8 @@ def test_masters_alone_are_a_cluster(tmp_path: Path) -> None:
 def test_a_host_outside_the_limit_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
     hosts = CLUSTER.replace(f"n1 {HERE}", "n1 ansible_host=127.0.0.1 ansible_port=1")
     found = report(tmp_path, hosts, "--limit", "n2,m1")
-    (told,) = [item for item in found["findings"] if item["variable"] == "ansible_host"]
-    assert told["host"] == "n1"
-    assert "it cannot be reached" in told["found"]
+    (told,) = [item for item in found["findings"] if "it cannot be reached" in item["found"]]
+    assert (told["host"], told["variable"]) == ("n1", "ansible_host")
     assert "take it out of the inventory" in told["remedy"]
     assert seen(found) == {"m1", "m2", "n2"}
 
@@ -183,3 +182,39 @@ def test_every_tag_begins_with_the_plan_and_the_bundles_facts(tag: str, tmp_path
         "What the bundle holds is known",
     ):
         assert task in run.stdout
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+def examined(folder: Path, inventory: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], Path]:
+    path = folder / "doctor.json"
+    given = f"doctor_report_path={path} cluster_network=lo doctor_page={folder / 'doctor.html'} bundle=/nowhere.tar.gz"
+    return play("doctor", written(folder, inventory), "-e", given, *arguments), path
+
+
+def test_the_doctor_says_that_there_is_no_cluster_and_asks_for_no_bundle(tmp_path: Path) -> None:
+    run, path = examined(tmp_path, f"[kube_control_plane]\nm1 {HERE}\n")
+    assert run.returncode != 0, run.stdout
+    told = " ".join(run.stdout.split())
+    assert "no host is a node of a cluster" in told
+    assert "changed=0" in told and "nowhere" not in told
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert {item["variable"] for item in found["findings"]} & {"bundle", "kubernetes_version"} == set()
+    assert (tmp_path / "doctor.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_the_doctor_tells_a_host_that_is_away_among_the_others(tmp_path: Path) -> None:
+    run, path = examined(
+        tmp_path, f"[kube_control_plane]\nm1 {HERE}\n[kube_node]\nn1 ansible_host=127.0.0.1 ansible_port=1\n"
+    )
+    assert run.returncode != 0
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert {item["host"] for item in found["findings"] if item["variable"] == "ansible_host"} == {"n1"}
+
+
+def test_the_doctor_writes_nothing_in_check_mode(tmp_path: Path) -> None:
+    run, path = examined(tmp_path, f"[kube_control_plane]\nm1 {HERE}\n", "--check", "--diff")
+    assert "no host is a node of a cluster" in " ".join(run.stdout.split())
+    assert not path.exists()
+    assert not (tmp_path / "doctor.html").exists()

@@ -118,6 +118,10 @@ def test_ipv6(name: str, method: str, taken: str | None) -> None:
     assert (str(answer.address) if answer.address else None) == taken, answer.reason
 
 
+# Several ways at once, a temporary IPv6 address, policy rules: there only the kernel knows.
+NOT_TOLD = {"peer-multipath", "ipv6-states", "loopback-address", "policy-tables", "tailscale"}
+
+
 @pytest.mark.parametrize("name", RECORDED)
 def test_without_the_kernels_answer_its_rules_give_the_same_or_nothing(name: str) -> None:
     network = recorded_host(name)
@@ -128,7 +132,7 @@ def test_without_the_kernels_answer_its_rules_give_the_same_or_nothing(name: str
         guessed = predict(replace(network, lookups={}), f"can-reach={target}", family=family)
         assert (str(told.address) if told.address else None) == lookup.source
         assert not guessed.sure or guessed.address == told.address, target
-        assert guessed.sure or name == "peer-multipath", (target, guessed)
+        assert guessed.sure or name in NOT_TOLD, (target, guessed)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -48,6 +48,38 @@ def test_point_to_point_address_has_no_neighbours() -> None:
     assert [item["prefix"] for item in link("ens4", "peer-multipath")["addresses"] if item["family"] == 4] == [32]
 
 
+def test_an_address_that_is_not_ready_or_on_its_way_out_is_told() -> None:
+    told = {
+        item["address"]: (item["secondary"], item["deprecated"])
+        for item in link("ens4", "ipv6-states")["addresses"]
+        if item["scope"] == "global"
+    }
+    temporary = next(address for address in told if address.startswith("fd00:20:0:1:"))
+    assert told == {
+        "fd00:20::3": (False, True),  # tentative
+        temporary: (True, False),
+        "fd00:20:0:1::5": (False, False),
+        "fd00:20::5:5": (False, False),
+        "fd00:20::9": (False, True),  # deprecated
+    }
+
+
+def test_a_rule_without_a_table_has_its_action() -> None:
+    told = [(item["priority"], item["table"], item["fwmark"]) for item in recorded("tailscale")["rules"]]
+    assert told[:5] == [
+        (0, "local", None),
+        (5210, "main", "0x80000"),
+        (5230, "default", "0x80000"),
+        (5250, "unreachable", "0x80000"),
+        (5270, "52", None),
+    ]
+
+
+def test_each_way_of_a_multipath_default_is_a_route() -> None:
+    assert HostNetwork.from_facts(recorded("multipath-default")).default_devices(4) == ("ens3", "ens4")
+    assert HostNetwork.from_facts(recorded("metrics")).default_devices(4) == ("ens3", "ens4")
+
+
 def test_files_add_speed_duplex_and_filter() -> None:
     text = json.dumps([{"ifname": "a"}, {"ifname": "b"}])
     cards = {"a": _facts.CardFiles("10000\n", "full\n", "2\n"), "b": _facts.CardFiles("-1\n", "unknown\n", "")}

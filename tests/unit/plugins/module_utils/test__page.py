@@ -334,6 +334,28 @@ def test_components_are_compared_with_the_plan() -> None:
     assert "INTERNAL-IP" not in Page(page(reports.four())).text("components")
 
 
+def test_what_the_doctor_saw_in_connections_is_shown() -> None:
+    report = reports.doctor()
+    asked = {
+        "component": "kube-proxy",
+        "uses": ["192.168.160.246"],
+        "planned": ["192.168.253.131"],
+        "as_planned": False,
+    }
+    right = {"component": "kube-scheduler", "uses": ["192.168.253.129"], "planned": ["192.168.253.129"] * 2}
+    taken = {"component": "Calico", "uses": [], "planned": ["192.168.253.131"], "as_planned": None}
+    uses = {
+        "node01": [asked, taken, {"component": "kubelet", "uses": ["1.2.3.4"]}],
+        "master1": [{**right, "as_planned": True}],
+    }
+    words = Page(page({**report, "components": uses})).text("components")
+    assert "kube-proxy asks from" in words and "✕ 192.168.160.246 planned 192.168.253.131" in words
+    assert "scheduler asks from" in words and "controller manager asks from" not in words
+    assert "1.2.3.4" not in words
+    others = Page(page({**report, "foreign": list(report["plan"]["hosts"])})).text("components")
+    assert "VIP route's source" not in others and "INTERNAL-IP" in others
+
+
 def test_networks_that_no_host_shares_have_one_rail() -> None:
     report = reports.many(100, 10)
     hosts = model.hosts_of(report["plan"], report["facts"], report["probes"], [])

@@ -38,6 +38,35 @@ def plan(hosts: list[Host] | None = None, variables: dict[str, Any] | None = Non
     return plan_cluster(seed_cluster() if hosts is None else hosts, variables or {}, bundle(**more))
 
 
+# --- a cluster that runs ---------------------------------------------------------------------------------------------
+
+
+def foreign_cluster(**kubernetes: Any) -> list[Host]:
+    """Plain kubeadm's nodes: kubelet.conf, no marker of ours, the pods' cards of another plugin."""
+    state = {"member": False, "ours": False, "kubelet_conf": True, "admin_conf": True, **kubernetes}
+    hosts = []
+    for host in seed_cluster():
+        known = dict(host.facts or {})
+        known["links"] = [*known["links"], card("flannel.1", "100.64.1.0/32"), card("cni0", "100.64.1.1/24")]
+        hosts.append(replace(host, facts={**known, "kubernetes": {**known.get("kubernetes", {}), **state}}))
+    return hosts
+
+
+def test_of_a_running_cluster_only_addresses_are_planned() -> None:
+    installed = plan_cluster(foreign_cluster(), {"cni": "calico"}, None)
+    assert not installed.sound
+    result = plan_cluster(foreign_cluster(), {"cni": "calico"}, None, running=True)
+    assert result.findings == []
+    assert {name: node["address"] for name, node in result.plan["hosts"].items()} == ADDRESSES
+
+
+def test_of_a_running_cluster_too_the_typo_is_told() -> None:
+    hosts = [replace(host, cluster_network="192.158.253.1") for host in foreign_cluster()]
+    findings = plan_cluster(hosts, {}, None, running=True).findings
+    assert {item.host for item in findings} == set(ADDRESSES)
+    assert {(item.severity, item.variable) for item in findings} == {("error", "cluster_network")}
+
+
 # --- good input ------------------------------------------------------------------------------------------------------
 
 
@@ -754,10 +783,9 @@ BAD = [
     Bad(
         "VIP of the other family",
         "apiserver_vip",
-        "fd00::2 is IPv6, but",
-        "of the other family",
+        "fd00::2 is IPv6",
+        "to an IPv4 address",
         {"apiserver_vip": "fd00::2"},
-        where=ALL,
     ),
     Bad("VIP is loopback", "apiserver_vip", "'127.0.0.1' is a loopback", "10.103.97.2", {"apiserver_vip": "127.0.0.1"}),
     Bad(
@@ -839,8 +867,8 @@ BAD = [
     Bad(
         "families differ",
         "service_cidr",
-        "are not of the same families",
-        "one network for each family",
+        "fd00:96::/112 is IPv6",
+        "an IPv4 network alone",
         {"service_cidr": "10.96.0.0/16,fd00:96::/112"},
     ),
     Bad("pod_cidr is no network", "pod_cidr", "has no prefix length", "100.64.0.0/10", {"pod_cidr": "100.64.0.0"}),
@@ -991,7 +1019,7 @@ BAD = [
         "a text where kube-proxy wants a number",
         "kube_proxy_config",
         "kube_proxy_config.conntrack.maxPerCore: the string '0' where a whole number belongs",
-        "Correct it",
+        "Correct kube_proxy_config.conntrack.maxPerCore: write a whole number",
         {"kube_proxy_config": {"conntrack": {"maxPerCore": "0"}}},
     ),
     Bad(
@@ -1223,6 +1251,9 @@ def test_any_input_gives_one_plan_and_never_an_exception(
         if isinstance(by_name[name].cluster_network, str) and "/" in by_name[name].cluster_network:
             assert ip_address(node["address"]) in ip_network(by_name[name].cluster_network)
         assert node["address"] != first.plan["apiserver"]["vip"]
+        (mine,) = [link for link in (by_name[name].facts or {})["links"] if link["name"] == node["interface"]]
+        assert node["mtu"] == mine["mtu"]
+        assert first.plan["cni"]["mtu"] <= node["mtu"]
     if first.sound:
         assert first.plan["control_plane"]
         assert set(first.plan["hosts"]) == set(by_name)

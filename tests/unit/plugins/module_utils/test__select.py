@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _select
-from ansible_collections.multinic.kubernetes.plugins.module_utils._net import Address, HostNetwork, Link, as_address
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
+    Address,
+    HostNetwork,
+    Link,
+    Route,
+    as_address,
+)
 from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import FIXTURES, card, recorded, seed_facts
 
 
@@ -20,6 +26,12 @@ def choose(facts: dict[str, Any], value: Any, vip: str = "10.103.97.2") -> tuple
     network = HostNetwork.from_facts(facts)
     common = _select.common_network({"this": network}, as_address(vip))
     return _select.choose(network, _select.parse_selectors(value), as_address(vip), common)
+
+
+def four_ways(name: str, card_name: str, auto: bool = True) -> list[tuple[str, Any, list[tuple[str, str]]]]:
+    """The usual host: by CIDR, by name, by an address to reach, and by itself, it is 10.20.0.5 of that card."""
+    ways = ["10.20.0.0/24", card_name, "10.20.0.1", *(["auto"] if auto else [])]
+    return [(name, way, [(card_name, "10.20.0.5/24")]) for way in ways]
 
 
 RECORDED: list[tuple[str, Any, list[tuple[str, str]]]] = [
@@ -61,6 +73,50 @@ RECORDED: list[tuple[str, Any, list[tuple[str, str]]]] = [
     ("two-in-one-subnet", "ens4", [("ens4", "10.20.0.6/24")]),
     ("card-down", "10.20.0.0/24", [("ens4", "10.20.0.5/24")]),
     ("macvlan", "10.20.0.0/24", [("macvlan0", "10.20.0.5/24")]),
+    *four_ways("bond", "bond0"),
+    *four_ways("team", "team0"),
+    *four_ways("vlans", "ens3.100", auto=False),
+    ("vlans", "auto", [("ens3.100", "10.20.0.5/24")]),
+    ("vlans", "10.30.0.1", [("ens3.200", "10.30.0.5/24")]),
+    *four_ways("bridge-over-bond-vlan", "br20"),
+    *four_ways("macvlan-over-card", "mac0"),
+    *four_ways("wireguard", "ens4"),
+    ("wireguard", "wg0", [("wg0", "10.99.0.5/24")]),
+    *four_ways("dummy", "ens4"),
+    ("dummy", "dummy0", [("dummy0", "10.50.0.5/32")]),
+    *four_ways("libvirt", "ens4"),
+    *four_ways("flannel", "ens4"),
+    *four_ways("calico", "ens4"),
+    *four_ways("jumbo", "ens4"),
+    *four_ways("multipath-default", "ens5"),
+    *four_ways("policy-tables", "ens4"),
+    *four_ways("several-on-one-card", "ens4"),
+    ("several-on-one-card", "10.21.0.0/16", [("ens4", "10.21.0.5/16")]),
+    ("several-on-one-card", "10.21.9.9", [("ens4", "10.21.0.5/16")]),
+    ("several-on-one-card", "10.20.0.100", [("ens4", "10.20.0.100/32")]),
+    # Two default routes: neither network is anybody's but theirs, so the speed, the MTU and the order decide.
+    *four_ways("metrics", "ens4"),
+    ("cloud-slash32", "10.20.0.0/20", [("ens5", "10.20.0.5/32")]),
+    ("cloud-slash32", "ens5", [("ens5", "10.20.0.5/32")]),
+    ("cloud-slash32", "10.20.0.1", [("ens5", "10.20.0.5/32")]),
+    ("cloud-slash32", "10.20.7.7", [("ens5", "10.20.0.5/32")]),
+    ("tailscale", "10.20.0.0/24", [("ens4", "10.20.0.5/24")]),
+    ("tailscale", "auto", [("ens4", "10.20.0.5/24")]),
+    ("tailscale", "tailscale0", [("tailscale0", "100.101.102.103/32")]),
+    ("no-carrier", "10.20.0.0/24", [("ens4", "10.20.0.5/24")]),
+    ("no-carrier", "auto", [("ens5", "10.21.0.5/24")]),
+    ("loopback-address", "lo", [("lo", "10.20.0.5/32")]),
+    ("loopback-address", "10.20.0.5", [("lo", "10.20.0.5/32")]),
+    ("unnumbered-peer", "10.20.0.6", [("ens4", "10.20.0.5/32")]),
+    ("unnumbered-peer", "10.20.0.9", [("ens5", "10.20.0.5/32")]),
+    ("unnumbered-peer", "ens5", [("ens5", "10.20.0.5/32")]),
+    ("vrf", "10.20.0.0/24", [("ens4", "10.20.0.5/24")]),
+    ("vrf", "ens4", [("ens4", "10.20.0.5/24")]),
+    ("vrf", "auto", [("ens4", "10.20.0.5/24")]),
+    # Neither the tentative, nor the temporary, nor the deprecated one.
+    ("ipv6-states", "fd00:20::/48", [("ens4", "fd00:20::5:5/64")]),
+    ("ipv6-states", "ens4", [("ens4", "fd00:20::5:5/64")]),
+    ("ipv6-states", "auto", [("ens4", "fd00:20::5:5/64")]),
 ]
 
 
@@ -72,6 +128,7 @@ def test_choice_on_recorded_hosts(name: str, value: Any, expected: list[tuple[st
 
 
 def test_every_recorded_host_is_used() -> None:
+    assert len(list(FIXTURES.glob("*.json"))) >= 25
     assert {path.stem for path in FIXTURES.glob("*.json")} == {name for name, _value, _expected in RECORDED}
 
 
@@ -88,6 +145,20 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("no-default", "8.8.8.8", "knows no way", "10.20.0.0/24 (ens4)"),
     ("vpn", "100.64.0.0/10", "only tailscale0", "cluster_network: tailscale0"),
     ("peer-multipath", "10.40.0.1", "knows no way", "ens4"),
+    ("tailscale", "10.20.0.1", "through tailscale0 (100.101.102.103/32), a card that a program", "10.20.0.0/24 (ens4)"),
+    ("wireguard", "10.99.0.0/24", "only wg0 (10.99.0.5/24)", "cluster_network: wg0"),
+    ("wireguard", "10.99.0.1", "through wg0 (10.99.0.5/24), a card that a program", "10.20.0.0/24 (ens4)"),
+    ("flannel", "10.244.2.7", "through flannel.1 (10.244.1.0/32), a card that a program", "10.20.0.0/24 (ens4)"),
+    ("dummy", "10.50.0.0/24", "only dummy0 (10.50.0.5/32)", "cluster_network: dummy0"),
+    ("dummy", "10.50.0.9", "only through the default route, 192.0.2.1 on ens3", "10.20.0.9 (or 10.20.0.0/24)"),
+    ("libvirt", "192.168.122.0/24", "only virbr0 (192.168.122.1/24)", "cluster_network: virbr0"),
+    ("libvirt", "vnet0", "vnet0 is down, and has no address", "10.20.0.0/24 (ens4)"),
+    ("bond", "ens5", "ens5 is up, and has no address", "10.20.0.0/24 (bond0)"),
+    ("team", "ens4", "ens4 is up, and has no address", "10.20.0.0/24 (team0)"),
+    ("vlans", "ens3.10", "there is no card 'ens3.10'", "Set cluster_network: ens3.100"),
+    ("vrf", "10.20.0.1", "only through the default route, 192.0.2.1 on ens3", "10.20.0.1 (or 10.20.0.0/24)"),
+    ("metrics", "8.8.8.8", "only through the default route, 192.0.2.1 on ens3", "10.20.0.0/24 (ens4)"),
+    ("loopback-address", "10.20.0.0/24", "only lo (10.20.0.5/32)", "cluster_network: lo"),
     ("card-down", "10.20.0.1", "only through the default route", "Set cluster_network: 10.20.0.1 (or 10.20.0.0/24)"),
 ]
 
@@ -204,3 +275,98 @@ def test_choice_depends_on_nothing_but_the_cards(links: list[Link], value: str, 
         assert results[0] == results[1]
     if "/" in value:
         assert all(as_address(ip) in ip_network(value) for ip in results[0])
+
+
+NETWORKS = ["10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24", "10.4.0.0/22"]
+
+
+@st.composite
+def racks(draw: st.DrawFn) -> tuple[dict[str, HostNetwork], set[str]]:
+    """Hosts on some of four networks, one card for each, and the networks that carry a default route somewhere."""
+    hosts: dict[str, HostNetwork] = {}
+    defaults: set[str] = set()
+    for number in range(1, draw(st.integers(2, 5))):
+        mine = draw(st.lists(st.sampled_from(NETWORKS), min_size=1, unique=True))
+        links = tuple(
+            Link(
+                name=f"e{position}",
+                mtu=draw(st.sampled_from([1500, 9000])),
+                speed_mbps=draw(st.sampled_from([None, 1000, 25000])),
+                addresses=(Address(ip_interface((int(ip_network(net)[number]), ip_network(net).prefixlen))),),
+            )
+            for position, net in enumerate(mine)
+        )
+        way_out = draw(st.sampled_from([None, *range(len(mine))]))
+        routes = () if way_out is None else (Route(ip_network("0.0.0.0/0"), "10.9.9.9", f"e{way_out}"),)
+        defaults |= set() if way_out is None else {mine[way_out]}
+        hosts[f"h{number}"] = HostNetwork(links=links, routes=routes)
+    return hosts, defaults
+
+
+@given(racks(), st.data())
+def test_auto_takes_a_common_network_and_not_the_default_routes(
+    drawn: tuple[dict[str, HostNetwork], set[str]], data: st.DataObject
+) -> None:
+    hosts, defaults = drawn
+    common = set.intersection(
+        *({str(address.network) for _link, address in network.addresses()} for network in hosts.values())
+    )
+    selection = _select.common_network(hosts, None)
+    assert (selection.network is None) == (not common)
+    assert selection.reason
+    if selection.network is not None:
+        assert str(selection.network) in common
+        assert str(selection.network) not in defaults or common <= defaults
+        others = [net for net in common if (net in defaults) == (str(selection.network) in defaults)]
+        assert _slowest(hosts, str(selection.network)) == max(_slowest(hosts, net) for net in others)
+    assert _select.common_network(dict(data.draw(st.permutations(list(hosts.items())))), None) == selection
+
+
+def _slowest(hosts: dict[str, HostNetwork], net: str) -> tuple[int, int]:
+    """The speed of a network's slowest card, and its smallest MTU."""
+    links = [link for host in hosts.values() for link, address in host.addresses() if str(address.network) == net]
+    return min(link.speed_mbps or 0 for link in links), min(link.mtu for link in links)
+
+
+@st.composite
+def slips(draw: st.DrawFn, text: str) -> str:
+    """The text with one slip of the hand: a character wrong, too much, missing, or two swapped."""
+    at = draw(st.integers(0, len(text) - 1))
+    letter = draw(st.sampled_from("0123456789./abens"))
+    way = draw(st.sampled_from(["wrong", "more", "less", "swapped"]))
+    if way == "swapped":
+        return text[:at] + text[at : at + 2][::-1] + text[at + 2 :]
+    return text[:at] + {"wrong": letter, "more": letter + text[at], "less": ""}[way] + text[at + 1 :]
+
+
+@given(HOSTS, st.data())
+def test_what_is_suggested_is_the_hosts_own(links: list[Link], data: st.DataObject) -> None:
+    network = HostNetwork(links=tuple(links))
+    own = {str(address.network) for link, address in network.addresses() if not link.made and not address.single}
+    names = {link.name for link in network.links if not link.made}
+    meant = data.draw(st.sampled_from(sorted(own | names) or ["10.0.0.0/24"]))
+    remedy = ""
+    try:
+        selectors = _select.parse_selectors(data.draw(slips(meant)))
+        _select.choose(network, selectors, None, _select.common_network({"this": network}, None))
+    except _select.SelectionError as problem:
+        remedy = problem.remedy
+    except ValueError:
+        return
+    _before, separator, suggested = remedy.partition("Set cluster_network: ")
+    near, _or, on_link = suggested.rstrip(")").partition(" (or ")
+    if on_link:
+        assert on_link in own
+        assert as_address(near) in ip_network(on_link)
+    elif separator:
+        assert near in own | names
+
+
+@given(HOSTS, st.sampled_from(["eth0", "ens32", "bond0", "eth", "ens3", "bond0.7", "th0"]))
+def test_a_plain_name_is_one_whole_name(links: list[Link], name: str) -> None:
+    network = HostNetwork(links=tuple(links))
+    try:
+        (choice,) = _select.choose(network, _select.parse_selectors(name), None)
+    except _select.SelectionError:
+        return
+    assert choice.link.name == name

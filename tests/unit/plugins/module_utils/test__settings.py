@@ -48,10 +48,18 @@ def test_values_are_read(name: str, value: Any, read: Any) -> None:
 
 
 def test_hosts_must_agree() -> None:
-    merged, findings = merge_settings({"a": {"cni": "calico"}, "b": {"cni": "calico"}, "c": {"cni": "none"}, "d": {}})
+    merged, findings = merge_settings(
+        {"a": {"cni": "calico"}, "b": {"cni": "calico"}, "c": {"cni": "none"}, "d": {"cni": None}, "e": {}}
+    )
     assert merged["cni"] == "calico"
     assert [(item.host, item.variable) for item in findings] == [("c", "cni"), ("d", "cni")]
-    assert findings[0].found == "'none' here, but 'calico' on a"
+    assert [item.found for item in findings] == ["'none' here, but 'calico' on a", "not set here, but 'calico' on a"]
+
+
+def test_the_one_that_disagrees_is_told_also_if_it_is_the_first() -> None:
+    merged, findings = merge_settings({"a": {"cni": "none"}, "b": {"cni": "bridge"}, "c": {"cni": "bridge"}})
+    assert merged["cni"] == "bridge"
+    assert [(item.host, item.found) for item in findings] == [("a", "'none' here, but 'bridge' on b")]
 
 
 def test_no_hosts_have_no_settings() -> None:

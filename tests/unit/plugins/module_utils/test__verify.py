@@ -520,3 +520,53 @@ def test_errors_have_their_own_heading() -> None:
     assert text.startswith("NOT AS PLANNED")
     assert "nothing has been changed" not in text
     assert verify.told([]) == ""
+
+
+# --- clusters that something else made, and hosts that could not be looked at ---
+
+
+def made_by_others() -> dict[str, dict[str, Any]]:
+    """No VIP, no balancer, no --node-ip: what plain kubeadm leaves."""
+    seen = hosts()
+    for entry in seen.values():
+        entry.update(
+            route={"type": "unicast", "dev": "ens33", "source": EXTERNAL}, virtual_server=None, api={"ok": False}
+        )
+        entry["kubelet"] = {"running": True, "node_ip": "", "server": "https://lb.example:6443"}
+    return seen
+
+
+def test_a_cluster_of_another_tool_is_compared_where_it_can_be() -> None:
+    seen = cluster()
+    seen["nodes"][3]["internal_ips"] = [EXTERNAL]
+    verdict = verify.compare({**plan(), "kubernetes_version": ""}, seen, made_by_others(), foreign=list(ADDRESSES))
+    assert [(error.host, error.variable) for error in verdict.errors] == [("node01", "cluster_network")]
+    warnings = [item for item in verdict.findings if item.severity == "warning"]
+    assert {item.host for item in warnings} == set(ADDRESSES)
+    assert all("without --node-ip" in item.found for item in warnings)
+
+
+def test_etcd_outside_of_the_cluster_is_not_judged() -> None:
+    seen = made_by_others()
+    for name in MASTERS:
+        seen[name].update(etcd={}, static_pods={"kube-apiserver": {"advertise-address": ADDRESSES[name]}})
+    verdict = verify.compare(plan(), cluster(), seen, foreign=list(ADDRESSES))
+    assert verdict.errors == []
+    assert any(sentence.startswith("etcd: it does not run as a static pod") for sentence in verdict.untested)
+
+
+def test_addresses_of_a_control_plane_that_is_away_are_no_strangers() -> None:
+    known = plan()
+    del known["hosts"]["master3"]
+    known["apiserver"]["real_servers"].remove(ADDRESSES["master3"])
+    seen = {name: entry for name, entry in hosts().items() if name != "master3"}
+    assert verify.compare(known, cluster(), seen).errors == []
+
+
+def test_calicos_address_and_the_runtime_are_read() -> None:
+    item = {
+        "metadata": {"name": "n", "annotations": {"projectcalico.org/IPv4Address": "192.168.253.131/24"}},
+        "status": {"nodeInfo": {"containerRuntimeVersion": "cri-o://1.30.0"}},
+    }
+    found = verify.node_of(item)
+    assert (found["calico_address"], found["runtime"]) == ("192.168.253.131", "cri-o://1.30.0")

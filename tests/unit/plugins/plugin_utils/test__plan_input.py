@@ -22,10 +22,11 @@ from ansible_collections.multinic.kubernetes.plugins.plugin_utils._plan_input im
 class Broken(dict[str, Any]):
     """Variables of which one has a template that fails."""
 
-    def get(self, key: str, default: Any = None) -> Any:
-        if key == "cni":
-            raise AnsibleError("'nobody' is undefined")
-        return super().get(key, default)
+    def __contains__(self, key: object) -> bool:
+        return key == "cni"
+
+    def __getitem__(self, key: str) -> Any:
+        raise AnsibleError("'nobody' is undefined")
 
 
 HOSTVARS: Mapping[str, Mapping[str, Any]] = {
