@@ -960,7 +960,9 @@ def _pod_network(
             wishes.pod_cidr, wishes.service_cidr, wishes.calico_encapsulation, wishes.kube_proxy_mode
         )
         chosen = [
-            _calico.Chosen(node.name, with_cards_to_come(node.network, cards), choice.link, choice.address)
+            _calico.Chosen(
+                node.name, with_cards_to_come(node.network, cards), choice.link, choice.address, choice.network
+            )
             for node in nodes
             for choice in node.choices
         ]
