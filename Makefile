@@ -29,8 +29,8 @@ SANITY := $(MULTINIC_CACHE)/sanity
 MOLECULE_SCENARIOS ?= --all
 E2E ?= -v -x
 SLOW ?=
-LAYERS := lint types sanity unit page molecule e2e
-STATIC := lint types sanity unit page
+LAYERS := lint types sanity unit netns page molecule e2e
+STATIC := lint types sanity unit netns page
 
 # Only the environment and the system: no shims of version managers, no other Python.
 export PATH := $(VENV)/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -118,6 +118,7 @@ lint: venv ## ruff, ansible-lint and yamllint, documentation, changelog
 types: venv ## mypy over all that is Python
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/plugins $(HERE)/roles $(HERE)/molecule $(HERE)/tests/unit $(HERE)/tests/prove_red.py
 	cd tests/bench && MYPYPATH=../unit:$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
+	cd tests/netns && MYPYPATH=$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 	cd tests/e2e && MYPYPATH=..:$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/tests/page
 
@@ -131,6 +132,10 @@ sanity: venv ## ansible-test sanity, on a copy of the files under git
 .PHONY: unit
 unit: venv ## pytest over the unit tests
 	pytest -q -o cache_dir=$(MULTINIC_CACHE)/pytest tests/unit
+
+.PHONY: netns
+netns: root venv ## the proof on real ways: network namespaces as hosts, with firewalls, black holes, wrong routes
+	pytest -q tests/netns
 
 .PHONY: molecule
 molecule: root bundle ## every scenario in molecule/, on lab hosts

@@ -66,6 +66,15 @@ BREAKS = (
         "network_facts",
     ),
     Break("unit", "plugins/module_utils/_balancer.py", "table local", "table main", ("make", "unit"), "FAILED"),
+    # Without the closer look nobody knows which packet would pass.
+    Break(
+        "netns",
+        "plugins/module_utils/_wire.py",
+        "passes[packet.address] = max(passes[packet.address], packet.size)",
+        "pass",
+        ("make", "netns"),
+        "test_a_black_hole",
+    ),
     Break(
         "page", "plugins/module_utils/_page_style.py", ".scroll{overflow:auto;", ".scroll{", ("make", "page"), "FAILED"
     ),

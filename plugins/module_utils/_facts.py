@@ -54,6 +54,11 @@ NTP_OWN_CLOCKS = "127.127."
 FIREWALLS = {"firewalld.service": "firewalld", "ufw.service": "ufw", "nftables.service": "nftables"}
 
 
+# Where systemd-resolved keeps the real name servers; its /etc/resolv.conf names only itself, 127.0.0.53.
+RESOLVED_FILE = "/run/systemd/resolve/resolv.conf"
+RESOLVED_UNIT = "systemd-resolved.service"
+
+
 class CardFiles(NamedTuple):
     """What /sys and /proc tell about one card and ip does not."""
 
@@ -91,6 +96,7 @@ def _link(item: Mapping[str, Any], card: CardFiles) -> dict[str, Any]:
         "mac": item.get("address", "") if item.get("link_type") == "ether" else "",
         "kind": kind,
         "parent": item.get("link") if kind != "veth" else None,
+        "far_end": kind == "veth" and "link_netnsid" in item,
         "master": item.get("master"),
         "speed_mbps": positive(card.speed),
         "duplex": card.duplex.strip() if card.duplex.strip() in {"full", "half"} else None,
@@ -229,6 +235,12 @@ def parse_hosts_file(text: str) -> list[dict[str, Any]]:
         if len(words) > 1:
             entries.append({"address": words[0], "names": words[1:]})
     return entries
+
+
+def name_servers(text: str) -> list[str]:
+    """The name servers of a resolv.conf."""
+    lines = (re.split(r"[#;]", line, maxsplit=1)[0].split() for line in text.splitlines())
+    return [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
 
 
 class Socket(NamedTuple):

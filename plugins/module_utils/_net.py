@@ -143,11 +143,21 @@ class Link:
     duplex: Optional[str] = None
     rp_filter: Optional[int] = None
     addresses: tuple[Address, ...] = ()
+    far_end: bool = False
 
     @property
     def made(self) -> bool:
         """True for a card made by a program (docker, CNI, VPN): never picked unless it is named."""
-        return self.kind in _MADE_KINDS or _MADE_BY_PROGRAMS.fullmatch(self.name) is not None
+        if _MADE_BY_PROGRAMS.fullmatch(self.name) is not None:
+            return True
+        return self.kind in _MADE_KINDS and not self._of_a_container
+
+    @property
+    def _of_a_container(self) -> bool:
+        """True for the card of a host that is itself a container (LXC, nspawn): a veth whose other end is in another
+        network namespace, too, as that of a pod is, but with an address among neighbours of its own and no bridge above."""
+        neighbours = any(address.usable and not address.single for address in self.addresses)
+        return self.kind == "veth" and self.far_end and self.master is None and neighbours
 
     @property
     def of_the_cluster(self) -> bool:
@@ -174,6 +184,7 @@ class Link:
             duplex=_text_or_none(data.get("duplex")),
             rp_filter=_int_or_none(data.get("rp_filter")),
             addresses=tuple(Address.from_facts(item) for item in data.get("addresses") or ()),
+            far_end=bool(data.get("far_end")),
         )
 
 

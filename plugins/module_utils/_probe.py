@@ -3,41 +3,51 @@
 """The proof: what each host has to measure, and what the measurements mean.
 
 This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, standard library only. The module
-network_probe measures; judge() compares all hosts' measurements and facts with the plan.
+network_probe measures; judge() compares all hosts' measurements and facts with the plan. What concerns the ways between
+hosts is in _proof_paths, some of what concerns a host alone in _proof_host.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
-from ansible_collections.multinic.kubernetes.plugins.module_utils._net import HostNetwork
+from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_host import (
+    judge_cluster,
+    judge_fsync,
+    judge_resolver,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_paths import (
+    ETCD,
+    KUBELET,
+    UNUSED,
+    judge_answers_for,
+    judge_firewall,
+    judge_peers,
+    judge_sample,
+    judge_sources,
+    judge_vip_way,
+    tcp_ports,
+    tries,
+    udp_ports,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._sampling import sample
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import Seen
 
-IP_HEADER = {4: 20, 6: 40}
-ICMP_HEADER = 8
-ECHO_REQUEST = {4: 8, 6: 128}
-ECHO_REPLY = {4: 0, 6: 129}
-SMALL = 64  # bytes of a packet that every network carries
-STEPS = (9000, 8000, 4000, 1500, 1492, 1480, 1460, 1450, 1420, 1400, 1280, 576)
 MIB_FOR_ETCD = 1024
 MIB_LITTLE = 5120
 LEAST_CPUS, LEAST_MIB = 2, 1700
-STRICT = 1
-FEW = 8
 DEBIANS_OWN = "127.0.1.1"  # the line that Debian's installer writes for the host's own name
 
 LEAST_SYSTEMD = 244  # the first that restarts a oneshot unit, as that of the VIP's route is
 DOCKER = "dockerd"
+ETCD_FOLDER = "/var/lib/etcd"
 TAKEN_OVER = ("/etc/containerd/config.toml",)
 
-KUBELET = 10250
-BGP = 179
-ETCD = (2379, 2380)
 CONTROL_PLANE_PORTS = {**dict.fromkeys(ETCD, "etcd"), 10257: "kube-controller-manager", 10259: "kube-scheduler"}
 OURS = frozenset(("kubelet", "etcd", "kube-apiserver", "kube-controller", "kube-scheduler", "kube-proxy"))
 
@@ -51,16 +61,21 @@ def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The parameters of the network_probe module for one host of the plan."""
     node = plan["hosts"][name]
     needs = plan.get("needs") or {}
-    peers = [
-        {
-            "name": peer,
-            "address": other["address"],
-            "size": min(int(node["mtu"]), int(other["mtu"])),
-            "ports": ports_to_knock(plan, node, other),
-        }
-        for peer, other in plan["hosts"].items()
-        if peer != name and ip_address(other["address"]).version == ip_address(node["address"]).version
-    ]
+    peers = []
+    for peer in sample({host: str(other.get("network") or "") for host, other in plan["hosts"].items()}, name):
+        other = plan["hosts"][peer]
+        if ip_address(other["address"]).version == ip_address(node["address"]).version:
+            tcp, udp = tcp_ports(plan, node, other), udp_ports(plan, peer)
+            peers.append(
+                {
+                    "name": peer,
+                    "address": other["address"],
+                    "size": min(int(node["mtu"]), int(other["mtu"])),
+                    "ports": tcp or [KUBELET],
+                    "udp_ports": udp or [UNUSED],
+                }
+            )
+    master = node.get("role") == "control_plane"
     return {
         "interface": node["interface"],
         "source": node["address"],
@@ -69,60 +84,16 @@ def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
         "commands": [*(needs.get("commands") or ()), DOCKER],
         "cni_plugins": list(needs.get("cni_plugins") or ()),
         "own_files": list(TAKEN_OVER),
+        "vip": plan["apiserver"]["vip"],
+        "etcd_folder": ETCD_FOLDER if master else None,
+        "cluster_nodes": name == plan.get("first_control_plane"),
     }
-
-
-def ports_to_knock(plan: Mapping[str, Any], node: Mapping[str, Any], other: Mapping[str, Any]) -> list[int]:
-    """The TCP ports that a host must reach on another one; only where a firewall may be in the way."""
-    if not other.get("firewall"):
-        return []
-    ports = set()
-    if other.get("role") == "control_plane":
-        ports.add(int(plan["apiserver"]["port"]))
-    if node.get("role") == "control_plane":
-        ports.add(KUBELET)
-        ports.update(ETCD if other.get("role") == "control_plane" else ())
-    if (plan.get("cni") or {}).get("name") == "calico":
-        ports.add(BGP)
-    return sorted(ports)
-
-
-def echo_request(family: int, identifier: int, sequence: int, size: int) -> bytes:
-    """An ICMP echo request that makes an IP packet of this size. The kernel itself fills in ICMPv6's checksum."""
-    payload = bytes(max(size - IP_HEADER[family] - ICMP_HEADER, 0))
-    header = struct.pack("!BBHHH", ECHO_REQUEST[family], 0, 0, identifier, sequence)
-    total = 0 if family == 6 else checksum(header + payload)
-    return struct.pack("!BBHHH", ECHO_REQUEST[family], 0, total, identifier, sequence) + payload
-
-
-def echo_sequence(family: int, identifier: int, packet: bytes) -> Optional[int]:
-    """The sequence number of an echo reply to us, else nothing. IPv4 raw sockets deliver the IP header too."""
-    start = (packet[0] & 0x0F) * 4 if family == 4 and packet else 0
-    if len(packet) < start + ICMP_HEADER:
-        return None
-    kind, _code, _checksum, found, sequence = struct.unpack("!BBHHH", packet[start : start + ICMP_HEADER])
-    return int(sequence) if kind == ECHO_REPLY[family] and found == identifier else None
-
-
-def checksum(data: bytes) -> int:
-    """The internet checksum (RFC 1071)."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def systemd_version(text: str) -> Optional[int]:
     """The number in `systemctl --version`: "systemd 252 (252.22-1~deb12u1)"."""
     found = re.match(r"systemd (\d+)", text)
     return int(found[1]) if found else None
-
-
-def smaller_steps(size: int) -> list[int]:
-    """Sizes to try when the full one does not pass."""
-    return [step for step in STEPS if SMALL < step < size]
 
 
 @dataclass(frozen=True)
@@ -148,22 +119,6 @@ def best_offset(offsets: Sequence[Offset]) -> Optional[Offset]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """One host: its plan, its facts and what it measured."""
-
-    name: str
-    node: Mapping[str, Any]
-    facts: Mapping[str, Any]
-    probe: Mapping[str, Any]
-
-    def fact(self, *path: str) -> Any:
-        value: Any = self.facts
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
-
-
 def judge(
     plan: Mapping[str, Any],
     facts: Mapping[str, Mapping[str, Any]],
@@ -177,7 +132,7 @@ def judge(
     """
     found = Findings()
     hosts = [
-        _Seen(name, node, facts.get(name) or {}, probes.get(name) or {})
+        Seen(name, node, facts.get(name) or {}, probes.get(name) or {})
         for name, node in plan.get("hosts", {}).items()
         if only is None or name in only
     ]
@@ -189,17 +144,24 @@ def judge(
             "Nothing is known of this host's way to the others.",
             "Check that sudo gives root there, and run again.",
         )
+    judge_sample(plan, probes, found)
+    judge_cluster(hosts, probes.get(str(plan.get("first_control_plane"))) or {}, found)
     _judge_clocks(hosts, float((plan.get("time") or {}).get("tolerance_seconds") or 2), found)
+    tried_by = tries(hosts)
     for host in hosts:
-        _judge_peers(host, found)
-        _judge_sources(host, found)
+        judge_peers(host, found)
+        judge_sources(host, found)
+        judge_vip_way(host, plan, found)
+        judge_answers_for(host, facts, plan, found)
         _judge_modules(host, found)
         _judge_needs(host, plan, found)
         _judge_containers(host, found)
-        _judge_firewall(host, hosts, plan, found)
+        judge_firewall(host, tried_by.get(host.name) or (), plan, found)
         _judge_ports(host, plan, found)
         _judge_system(host, plan, found)
         _judge_names(host, found)
+        judge_resolver(host, found)
+        judge_fsync(host, found)
         _judge_clock_daemon(host, plan, found)
     return ordered(found.items)
 
@@ -225,7 +187,7 @@ class _Clock:
         return max(self.earliest - other.latest, other.earliest - self.latest)
 
 
-def _judge_clocks(hosts: Sequence[_Seen], tolerance: float, found: Findings) -> None:
+def _judge_clocks(hosts: Sequence[Seen], tolerance: float, found: Findings) -> None:
     """No two clocks may be further apart than allowed. Those outside the largest group that agrees are told."""
     clocks = [
         _Clock(host.name, float(clock["offset_seconds"]), float(clock["uncertainty_seconds"]))
@@ -255,86 +217,7 @@ def _agreeing(clocks: Sequence[_Clock], tolerance: float) -> list[_Clock]:
     return max(groups, key=len, default=[])
 
 
-def _judge_peers(host: _Seen, found: Findings) -> None:
-    if host.probe.get("trouble"):
-        found.error(
-            host.name,
-            "",
-            f"the way to the others could not be tried: {host.probe['trouble']}",
-            "The proof sends packets from the cluster card, which root may do.",
-            "Run with become: true, and check that the card still has its address.",
-        )
-    way = f"from {host.node['address']} on {host.node['interface']} to "
-    peers = host.probe.get("peers") or ()
-    silent = [peer for peer in peers if peer.get("milliseconds") is None]
-    deaf = [peer for peer in silent if not peer.get("tcp")]
-    if deaf:
-        found.error(
-            host.name,
-            "cluster_network",
-            f"no answer {way}{_names(deaf)}",
-            "The hosts must reach each other on the cluster network, from the cluster address.",
-            "Check cable, VLAN, switch and firewall of that network, and that the other host is up on it.",
-        )
-    filtered = [peer for peer in silent if peer.get("tcp")]
-    if filtered:
-        found.warning(
-            host.name,
-            "cluster_network",
-            f"no answer to ICMP {way}{_names(filtered)}, but TCP answers ({filtered[0]['tcp']})",
-            "The path's MTU cannot be proved, and path MTU discovery needs ICMP.",
-            "Let ICMP pass between the hosts on the cluster network.",
-        )
-    narrow: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
-    for peer in peers:
-        if peer.get("milliseconds") is not None and peer.get("full_milliseconds") is None:
-            narrow.setdefault((int(peer["size"]), int(peer.get("largest") or SMALL)), []).append(peer)
-    for (size, passes), some in sorted(narrow.items()):
-        found.error(
-            host.name,
-            "cluster_network",
-            f"a packet of {size} bytes does not pass {way}{_names(some)}; {passes} bytes do",
-            "Large transfers would hang for ever, while small requests work.",
-            f"Give switches and all cards on the way an MTU of at least {size}, or lower the cards' MTU to what passes.",
-        )
-
-
-def _names(peers: Sequence[Mapping[str, Any]]) -> str:
-    told = [f"{peer['name']} ({peer['address']})" for peer in peers[:FEW]]
-    return ", ".join(told) + (f" and {len(peers) - FEW} more" if len(peers) > FEW else "")
-
-
-def _judge_sources(host: _Seen, found: Findings) -> None:
-    """What the kernel takes by itself, without being bound, as etcd and the apiserver do."""
-    card, source = host.node["interface"], host.node["address"]
-    network = HostNetwork.from_facts(host.facts) if host.facts else HostNetwork()
-    link = network.link(card)
-    strict = link is not None and network.effective_rp_filter(link) == STRICT
-    for peer in host.probe.get("peers") or ():
-        answer = (host.probe.get("lookups") or {}).get(peer["address"]) or {}
-        if not answer.get("dev"):
-            continue
-        told = f"to {peer['name']} ({peer['address']}) the kernel takes {answer.get('dev')} with {answer.get('source')}"
-        if answer.get("dev") != card:
-            found.error(
-                host.name,
-                "cluster_network",
-                f"{told}, not {card} with {source}",
-                "Cluster traffic would run on the other network"
-                + (", and the strict reverse path filter drops the answers." if strict else "."),
-                f"Correct the routes and rules (ip route get {peer['address']}; ip rule), or choose another network.",
-            )
-        elif answer.get("source") != source:
-            found.warning(
-                host.name,
-                "cluster_network",
-                f"{told}, not {source}",
-                "Connections come from an address that the cluster does not know as this host's.",
-                f"Make {source} the first address of {card}, or plan with {answer.get('source')}.",
-            )
-
-
-def _judge_modules(host: _Seen, found: Findings) -> None:
+def _judge_modules(host: Seen, found: Findings) -> None:
     missing = sorted(name for name, there in (host.probe.get("kernel_modules") or {}).items() if not there)
     if missing:
         found.error(
@@ -346,7 +229,7 @@ def _judge_modules(host: _Seen, found: Findings) -> None:
         )
 
 
-def _judge_needs(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
+def _judge_needs(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
     """What must be there already where the bundle has no packages to bring it."""
     system = f"{host.fact('system', 'os_id') or ''}-{host.fact('system', 'os_version') or ''}".rstrip("-").lower()
     bundle = plan.get("bundle") or {}
@@ -368,7 +251,7 @@ def _judge_needs(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
         )
 
 
-def _judge_containers(host: _Seen, found: Findings) -> None:
+def _judge_containers(host: Seen, found: Findings) -> None:
     """Who else uses containerd here."""
     if host.fact("kubernetes", "member"):
         return
@@ -393,57 +276,6 @@ def _judge_containers(host: _Seen, found: Findings) -> None:
         )
 
 
-def _judge_firewall(host: _Seen, hosts: Sequence[_Seen], plan: Mapping[str, Any], found: Findings) -> None:
-    wall = str(host.node.get("firewall") or "")
-    if not wall:
-        return
-    blocked: dict[int, list[str]] = {}
-    for other in hosts:
-        for peer in other.probe.get("peers") or ():
-            for port in (peer.get("blocked") or ()) if peer["name"] == host.name else ():
-                blocked.setdefault(int(port), []).append(other.name)
-    network, pods = str(host.node["network"]), str(plan.get("pod_cidr") or "")
-    remedy = _opening(wall, [network, *filter(None, pods.split(","))])
-    if blocked:
-        ports = ", ".join(map(str, sorted(blocked)))
-        names = list(dict.fromkeys(name for some in blocked.values() for name in some))
-        found.error(
-            host.name,
-            "",
-            f"{wall} is active and lets no TCP to {host.node['address']} port {ports} from {', '.join(names[:FEW])}",
-            "The hosts of a cluster must reach these ports of each other.",
-            remedy,
-        )
-    elif wall != "nftables" and not host.fact("kubernetes", "member"):
-        found.warning(
-            host.name,
-            "",
-            f"{wall} is active",
-            f"Besides the TCP ports that were tried, {_beyond_tcp(plan)} must pass between the hosts, and what they forward "
-            "from and to pods.",
-            remedy,
-        )
-
-
-def _beyond_tcp(plan: Mapping[str, Any]) -> str:
-    cni = plan.get("cni") or {}
-    wrapped = {"ipip": "IP protocol 4 (ipip)", "vxlan": "UDP 4789 (VXLAN)"}.get(str(cni.get("encapsulation")), "")
-    return " and ".join(filter(None, [wrapped, "UDP 123 (time)"]))
-
-
-def _opening(wall: str, networks: Sequence[str]) -> str:
-    """How to let the networks in, in the firewall's own words."""
-    if wall == "ufw":
-        allow = "; ".join(f"ufw allow from {network}" for network in networks)
-        return f"Let the cluster's networks in and through: {allow}; ufw default allow routed."
-    if wall == "firewalld":
-        sources = " ".join(f"--add-source={network}" for network in networks)
-        return (
-            f"Trust the cluster's networks: firewall-cmd --permanent --zone=trusted {sources}; firewall-cmd --reload."
-        )
-    return f"Accept in its rules, for input and forward, what comes from {' and '.join(networks)}."
-
-
 def needed_ports(plan: Mapping[str, Any], node: Mapping[str, Any]) -> dict[int, str]:
     """TCP ports that must be free, with who needs them."""
     ports = {KUBELET: "kubelet"}
@@ -453,7 +285,7 @@ def needed_ports(plan: Mapping[str, Any], node: Mapping[str, Any]) -> dict[int, 
     return ports
 
 
-def _judge_ports(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
+def _judge_ports(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
     if host.fact("kubernetes", "member"):
         return
     needed = needed_ports(plan, host.node)
@@ -475,7 +307,7 @@ def _judge_ports(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
         )
 
 
-def _judge_system(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
+def _judge_system(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
     master = host.node.get("role") == "control_plane"
     cpus, memory = host.fact("system", "cpus"), host.fact("system", "memory_mb")
     known = set(plan.get("ignore_preflight_errors") or ())
@@ -525,7 +357,7 @@ def _judge_system(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None
     _judge_disk(host, plan, found)
 
 
-def _judge_disk(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
+def _judge_disk(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
     free = host.fact("disk", "free_mb")
     if free is None or host.fact("kubernetes", "member"):
         return
@@ -548,7 +380,7 @@ def _judge_disk(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
         )
 
 
-def _judge_names(host: _Seen, found: Findings) -> None:
+def _judge_names(host: Seen, found: Findings) -> None:
     names = {str(host.node["node_name"]).lower(), str(host.fact("identity", "hostname") or "").lower()} - {""}
     for address, alias in _loopback_names(host.fact("hosts_file") or ()):
         if alias.lower() not in names:
@@ -572,7 +404,7 @@ def _loopback_names(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str,
                 yield str(entry["address"]), str(alias)
 
 
-def _judge_clock_daemon(host: _Seen, plan: Mapping[str, Any], found: Findings) -> None:
+def _judge_clock_daemon(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
     time, daemon = plan.get("time") or {}, host.fact("clock", "daemon")
     if (
         daemon not in (None, "", "chrony")

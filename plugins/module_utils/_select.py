@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from ipaddress import ip_address, ip_network
 from typing import Any, Optional
@@ -110,10 +110,34 @@ def choose(
         except SelectionError as problem:
             problems.append(problem)
             continue
-        chosen.setdefault(choice.address.family, choice)
+        chosen.setdefault(choice.address.family, replace(choice, doubts=choice.doubts or _beside(network, choice, vip)))
     if not chosen:
         raise problems[0]
     return tuple(chosen.values())
+
+
+def _beside(network: HostNetwork, choice: Choice, vip: Optional[IPAddress]) -> tuple[tuple[str, str, str], ...]:
+    """Doubts about a card that is not alone in its network."""
+    link, address = choice.link, choice.address
+    others = [
+        pair
+        for pair in _candidates(network, vip)
+        if pair[0].name != link.name
+        and not pair[0].made
+        and not (pair[1].single or address.single)
+        and pair[1].family == address.family
+        and pair[1].network.overlaps(address.network)
+    ]
+    if not others:
+        return ()
+    told = ", ".join(_told(*pair) for pair in [(link, address), *sorted(others, key=_rank)])
+    return (
+        (
+            f"two cards are on one network: {told}",
+            "The kernel answers for both addresses on either card, so traffic may take the wrong one.",
+            "Give the cards different networks, or make one bond of them.",
+        ),
+    )
 
 
 def _candidates(network: HostNetwork, vip: Optional[IPAddress]) -> list[tuple[Link, Address]]:

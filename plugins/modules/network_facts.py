@@ -135,6 +135,11 @@ ansible_facts:
           returned: success
           type: list
           elements: dict
+        resolver:
+          description: The name servers that pods inherit, and the file they are in.
+          returned: success
+          type: dict
+          sample: {path: /run/systemd/resolve/resolv.conf, servers: ["192.168.160.1"]}
         listening:
           description: Listening sockets with the names of their processes.
           returned: success
@@ -241,6 +246,11 @@ class Host:
             return [name[len(prefix) :] for name in os.listdir(UNITS) if name.startswith(prefix)]
         except OSError:
             return []
+
+    def resolver(self, units: list[str]) -> dict[str, Any]:
+        """The file that kubeadm gives to kubelet, and with that to pods."""
+        path = _facts.RESOLVED_FILE if _facts.RESOLVED_UNIT in units else "/etc/resolv.conf"
+        return {"path": path, "servers": _facts.name_servers(self.read(path))}
 
     def listening(self) -> list[dict[str, Any]]:
         sockets = [
@@ -357,6 +367,7 @@ class Host:
             "network_managers": _facts.active_among(units, _facts.NETWORK_MANAGERS),
             "firewall": _facts.firewall(units, self.read("/etc/ufw/ufw.conf")),
             "hosts_file": _facts.parse_hosts_file(self.read("/etc/hosts")),
+            "resolver": self.resolver(units),
             "listening": self.listening(),
             "kubernetes": self.kubernetes(),
             "disk": self.disk(),

@@ -9,10 +9,13 @@ short_description: Prove a host's way to its peers on the cluster network
 version_added: "1.0.0"
 author: "multinic.kubernetes contributors (@multinic)"
 description:
-  - Sends ICMP echo requests to every peer, from the planned address and the planned card only, small ones and ones that
-    fill the planned MTU and must not be fragmented. To peers that stay silent TCP is tried too.
-  - Asks the kernel which card and source it takes to each peer by itself, and looks for kernel modules, commands and
-    network plugins.
+  - Sends ICMP echo requests, TCP connections and UDP datagrams to every peer, from the planned address and the planned card
+    only. Nothing needs to listen there, for a closed port answers too. Some echo requests fill the planned MTU and must not
+    be fragmented; where they do not pass, the largest size that does is searched for.
+  - Where a peer stays silent, all cards are watched for answers that come back another way.
+  - Asks by ARP whether somebody else has the host's address, and the kernel which card and source it takes to each peer by
+    itself. Looks for kernel modules, commands and network plugins, and measures how long the disk of etcd takes to keep a
+    write.
   - The action plugin of the same name runs first. It fills in what is not given from the fact C(cluster_plan), and
     measures the host's clock against the controller's, with the round trip taken out.
   - It needs root on the host, and changes nothing.
@@ -47,10 +50,27 @@ options:
         type: int
         default: 1500
       ports:
-        description: TCP ports that are tried, because the peer has a firewall. An open and a refused one both pass.
+        description: TCP ports that are tried. An open and a refused one both pass; a firewall's refusal does not.
         type: list
         elements: int
         default: []
+      udp_ports:
+        description: UDP ports that are tried. One that answers and one that is closed both pass.
+        type: list
+        elements: int
+        default: []
+  vip:
+    description: The address of the API, whose present way is asked of the kernel. The default is the plan's.
+    type: str
+  etcd_folder:
+    description:
+      - The folder that etcd will keep its data in. How long its disk takes for a write is measured with a file that has no
+        name, in the nearest folder above that is there. The default is the plan's on control-plane hosts.
+    type: path
+  cluster_nodes:
+    description: Whether the cluster is asked for its nodes. The default is true on the plan's first control-plane host.
+    type: bool
+    default: false
   kernel_modules:
     description: Kernel modules that must be loaded, built in or loadable. The default is the plan's.
     type: list
@@ -68,9 +88,9 @@ options:
     type: list
     elements: path
   wait:
-    description: Seconds to wait for answers. Packets are repeated three times within that time.
+    description: Seconds that all packets, their repetitions and the search for what is wrong may take together.
     type: float
-    default: 3
+    default: 5
 """
 
 EXAMPLES = r"""
@@ -92,7 +112,10 @@ network_probe:
   type: dict
   contains:
     peers:
-      description: For each peer the times of a small and of the full packet, null without an answer.
+      description:
+        - For each peer the times of a small and of the full packet, null without an answer; the largest size that passes, and
+          who told that more does not; what TCP and UDP answered, and the ports that do not answer or that a firewall refuses.
+        - Answers that another card received than the one that was asked from are told in C(seen_on).
       returned: success
       type: list
       elements: dict
@@ -103,12 +126,37 @@ network_probe:
           milliseconds: 0.4
           full_milliseconds: 0.6
           largest: 1500
-          tcp: ""
+          limit: ""
+          tcp: port 10250 is refused
+          udp: port 33434 is closed
           blocked: []
+          blocked_udp: []
+          rejected: []
+          forbidden: false
+          seen_on: ""
     lookups:
-      description: Which card and source the kernel takes to each peer.
+      description: Which card and source the kernel takes to each peer, and to the VIP.
       returned: success
       type: dict
+    replies:
+      description: Which card the kernel takes to each peer from the planned source; policy rules may make it another.
+      returned: success
+      type: dict
+    arp:
+      description: Hardware addresses that answered for the host's own address, and for peers that several answered for.
+      returned: success
+      type: dict
+      sample: {"192.168.253.129": ["52:54:00:00:00:99"]}
+    fsync:
+      description: Milliseconds that the disk of etcd took to keep a write, at most in half and in 99 of 100 cases.
+      returned: when measured
+      type: dict
+      sample: {path: /var/lib, writes: 100, median: 0.4, p99: 1.2}
+    cluster_nodes:
+      description: The nodes that the cluster has already, null if it was not asked or did not answer.
+      returned: success
+      type: list
+      elements: dict
     kernel_modules:
       description: Whether each module is there.
       returned: success
@@ -142,194 +190,159 @@ network_probe:
       type: str
 """
 
-import errno
 import os
 import platform
-import select
-import socket
 import time
-from dataclasses import dataclass, field
-from ipaddress import ip_address
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils import _facts, _probe
+from ansible_collections.multinic.kubernetes.plugins.module_utils import (
+    _facts,
+    _kubectl,
+    _packets,
+    _probe,
+    _proof_host,
+    _proof_paths,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._wire import Arp, Door, Packet, Pinger, search
 
-ROUNDS = (0.0, 0.3, 1.0)
-# Set "don't fragment" and ignore what the kernel believes of the path. Python's socket module lacks these names.
-IP_MTU_DISCOVER = 10
-IPV6_MTU_DISCOVER = 23
-PMTUDISC_PROBE = 3
-IPPROTO_ICMPV6 = 58
 SSH = 22
-AT_ONCE = 256  # connections
+FIRST_PART = 0.6  # of the time to wait; the rest is for a closer look at what did not answer
+ARP_SECONDS = 0.3
+LEAST_PAUSE = 0.15
+MOST_PAUSE = 0.5
+WRITE = bytes(2300)  # what etcd's own advice for measuring a disk writes at once
+WRITES = 100
+WRITE_SECONDS = 2.0
+ADMIN_CONF = "/etc/kubernetes/admin.conf"
+CLUSTER_SECONDS = 5
 FOLDERS = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/sbin"]
 PLUGIN_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 OURS = "Written by multinic.kubernetes"
 
 
-@dataclass
-class Packet:
-    """One size to one peer: when it was sent last, and how long the first answer took."""
-
-    address: str
-    size: int
-    sent: float = 0.0
-    milliseconds: Optional[float] = None
-
-
-@dataclass
-class Pinger:
-    """Echo requests from one address and one card only."""
-
-    source: str
-    interface: str
-    identifier: int = field(default_factory=lambda: os.getpid() & 0xFFFF)
-
-    def __post_init__(self) -> None:
-        self.family = ip_address(self.source).version
-
-    def open(self) -> socket.socket:
-        if self.family == 4:
-            sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
-        else:
-            sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW, IPPROTO_ICMPV6)
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
-        self.bind(sock)
-        sock.setblocking(False)
-        return sock
-
-    def bind(self, sock: socket.socket) -> None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.interface.encode() + b"\0")
-        sock.bind((self.source, 0))
-
-    def run(self, packets: list[Packet], wait: float) -> None:
-        """Send every packet up to three times, until all are answered or the time is over."""
-        self.identifier = (self.identifier + 1) & 0xFFFF  # late answers to an earlier run are no answers to this one
-        sock = self.open()
-        try:
-            start = time.monotonic()
-            for number, moment in enumerate(ROUNDS):
-                for sequence, packet in enumerate(packets):
-                    if packet.milliseconds is None:
-                        self.send(sock, sequence, packet)
-                last = number + 1 == len(ROUNDS)
-                self.collect(sock, packets, start + (wait if last else min(wait, ROUNDS[number + 1])))
-                if all(packet.milliseconds is not None for packet in packets) or moment >= wait:
-                    return
-        finally:
-            sock.close()
-
-    def send(self, sock: socket.socket, sequence: int, packet: Packet) -> None:
-        packet.sent = time.monotonic()
-        try:
-            sock.sendto(_probe.echo_request(self.family, self.identifier, sequence, packet.size), (packet.address, 0))
-        except OSError as problem:
-            # Larger than the card's MTU, no such neighbour, a full queue: none of it is an answer.
-            if problem.errno not in {
-                errno.EMSGSIZE,
-                errno.EHOSTUNREACH,
-                errno.ENETUNREACH,
-                errno.ENOBUFS,
-                errno.EAGAIN,
-            }:
-                raise
-
-    def collect(self, sock: socket.socket, packets: list[Packet], until: float) -> None:
-        missing = sum(packet.milliseconds is None for packet in packets)
-        while missing and (left := until - time.monotonic()) > 0:
-            if not select.select([sock], [], [], left)[0]:
-                return
-            try:
-                data, sender = sock.recvfrom(65535)
-            except OSError:
-                continue
-            sequence = _probe.echo_sequence(self.family, self.identifier, data)
-            if sequence is None or sequence >= len(packets):
-                continue
-            packet = packets[sequence]
-            if packet.milliseconds is None and ip_address(sender[0].split("%")[0]) == ip_address(packet.address):
-                packet.milliseconds = round((time.monotonic() - packet.sent) * 1000, 3)
-                missing -= 1
-
-    def knock(self, doors: list[tuple[str, int]], wait: float) -> dict[tuple[str, int], str]:
-        """Try TCP ports of addresses: an open and a refused one both prove the way. Doors without an answer are left out."""
-        answers: dict[tuple[str, int], str] = {}
-        for start in range(0, len(doors), AT_ONCE):
-            answers.update(self.knock_at_once(doors[start : start + AT_ONCE], wait))
-        return answers
-
-    def knock_at_once(self, doors: list[tuple[str, int]], wait: float) -> dict[tuple[str, int], str]:
-        answers: dict[tuple[str, int], str] = {}
-        waiting: dict[socket.socket, tuple[str, int]] = {}
-        for door in doors:
-            sock = socket.socket(socket.AF_INET if self.family == 4 else socket.AF_INET6, socket.SOCK_STREAM)
-            self.bind(sock)
-            sock.setblocking(False)
-            code = sock.connect_ex(door)
-            if code in {0, errno.ECONNREFUSED}:
-                answers[door] = answer(door, code)
-            if code == errno.EINPROGRESS:
-                waiting[sock] = door
-            else:
-                sock.close()
-        until = time.monotonic() + wait
-        while waiting and (left := until - time.monotonic()) > 0:
-            for sock in select.select([], list(waiting), [], left)[1]:
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                door = waiting.pop(sock)
-                sock.close()
-                if code in {0, errno.ECONNREFUSED}:
-                    answers[door] = answer(door, code)
-        for sock in waiting:
-            sock.close()
-        return answers
-
-
-def answer(door: tuple[str, int], code: int) -> str:
-    return f"port {door[1]} is {'refused' if code else 'open'}"
-
-
-def measure(pinger: Pinger, peers: list[dict[str, Any]], wait: float) -> list[dict[str, Any]]:
-    small = [Packet(peer["address"], _probe.SMALL) for peer in peers]
+def measure(pinger: Pinger, peers: Sequence[dict[str, Any]], wait: float) -> list[dict[str, Any]]:
+    """Echo, TCP and UDP to all peers at once; then a closer look at those that did not answer. Bounded by the time to wait."""
+    end = time.monotonic() + wait
+    small = [Packet(peer["address"], _packets.SMALL) for peer in peers]
     full = [Packet(peer["address"], peer["size"]) for peer in peers]
-    pinger.run(small + full, wait)
-    steps = [
-        Packet(peer["address"], step)
-        for peer, little, large in zip(peers, small, full)
-        if little.milliseconds is not None and large.milliseconds is None
-        for step in _probe.smaller_steps(peer["size"])
-    ]
-    if steps:
-        pinger.run(steps, wait)
-    doors = [(packet.address, SSH) for packet in small if packet.milliseconds is None]
-    doors += [(peer["address"], port) for peer in peers for port in peer["ports"]]
-    answers = pinger.knock(doors, wait)
+    doors = {
+        peer["address"]: [
+            *(Door(peer["address"], port) for port in peer["ports"]),
+            *(Door(peer["address"], port, "udp") for port in peer["udp_ports"]),
+        ]
+        for peer in peers
+    }
+    pinger.run([*small, *full], wait * FIRST_PART, [door for some in doors.values() for door in some])
+    narrow = [large for little, large in zip(small, full) if answered(little) and not answered(large)]
+    silent = [little for little in small if not answered(little)]
+    if silent:
+        ssh = {little.address: Door(little.address, SSH) for little in silent}
+        pinger.trace(silent, (end - time.monotonic()) / (2 if narrow else 1), list(ssh.values()))
+        for address, door in ssh.items():
+            doors[address].append(door)
+    slowest = max((little.milliseconds for little in small if little.milliseconds is not None), default=0.0)
+    pause = min(max(LEAST_PAUSE, slowest / 1000 * 4), MOST_PAUSE)
+    found = search(pinger, narrow, pause, end) if narrow else {}
     return [
         {
-            **{key: value for key, value in peer.items() if key != "ports"},
-            "milliseconds": little.milliseconds,
-            "full_milliseconds": large.milliseconds,
-            "largest": _largest([large, *(step for step in steps if step.address == peer["address"])]),
-            "tcp": answers.get((peer["address"], SSH), ""),
-            "blocked": [port for port in peer["ports"] if (peer["address"], port) not in answers],
+            **{key: value for key, value in peer.items() if key not in {"ports", "udp_ports"}},
+            **told(little, large, found.get(peer["address"])),
+            **opened(doors[peer["address"]]),
         }
         for peer, little, large in zip(peers, small, full)
     ]
 
 
-def _largest(packets: list[Packet]) -> Optional[int]:
-    return max((packet.size for packet in packets if packet.milliseconds is not None), default=None)
+def answered(packet: Packet) -> bool:
+    return packet.milliseconds is not None
 
 
-def lookups(module: AnsibleModule, addresses: list[str]) -> dict[str, dict[str, Any]]:
+def told(small: Packet, full: Packet, found: Optional[int]) -> dict[str, Any]:
+    """What the echo requests showed."""
+    limit = ""
+    if not answered(full) and full.told_by:
+        limit = f"{full.told_by} tells that {full.told_mtu} bytes fit" if full.told_mtu else f"{full.told_by} tells so"
+    elif not answered(full) and full.problem == "EMSGSIZE":
+        limit = "the card itself takes no more"
+    return {
+        "milliseconds": small.milliseconds,
+        "full_milliseconds": full.milliseconds,
+        "largest": full.size if answered(full) else found,
+        "limit": limit,
+        "seen_on": small.seen_on,
+    }
+
+
+def opened(doors: Sequence[Door]) -> dict[str, Any]:
+    """What TCP and UDP showed. The ssh port is only asked for an answer of any kind."""
+    asked = [door for door in doors if door.port != SSH]
+    return {
+        **{
+            protocol: next(
+                (
+                    f"port {door.port} is {door.answer}"
+                    for door in doors
+                    if door.protocol == protocol and door.answer in _proof_paths.PASSES
+                ),
+                "",
+            )
+            for protocol in ("tcp", "udp")
+        },
+        "blocked": [door.port for door in asked if door.protocol == "tcp" and door.answer not in _proof_paths.PASSES],
+        "blocked_udp": [
+            door.port for door in asked if door.protocol == "udp" and door.answer not in _proof_paths.PASSES
+        ],
+        "rejected": sorted({door.port for door in asked if door.answer == "rejected"}),
+        "forbidden": any(door.answer == "forbidden" for door in doors),
+    }
+
+
+def fsync(folder: str) -> Optional[dict[str, Any]]:
+    """How long the disk takes to keep a small write, on a file without a name: nothing is left of it."""
+    path = next((place for place in (Path(folder), *Path(folder).parents) if place.is_dir()), Path("/"))
+    times: list[float] = []
+    try:
+        handle = os.open(path, os.O_TMPFILE | os.O_WRONLY, 0o600)
+    except OSError:
+        return None
+    try:
+        end = time.monotonic() + WRITE_SECONDS
+        while len(times) < WRITES and (start := time.monotonic()) < end:
+            os.write(handle, WRITE)
+            os.fdatasync(handle)
+            times.append((time.monotonic() - start) * 1000)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return {
+        "path": str(path),
+        "writes": len(times),
+        "median": round(_proof_host.percentile(times, 50), 3),
+        "p99": round(_proof_host.percentile(times, 99), 3),
+    }
+
+
+def cluster_nodes() -> Optional[list[dict[str, str]]]:
+    """The nodes that the cluster has already, if this host may ask it."""
+    program = _kubectl.find_program("kubectl")
+    if program is None or not os.path.exists(ADMIN_CONF):
+        return None
+    kubectl = _kubectl.Kubectl(program, ADMIN_CONF)
+    answer = kubectl.ask("get", "nodes", "-o", "json", request_seconds=CLUSTER_SECONDS, seconds=CLUSTER_SECONDS + 1)
+    return _proof_host.parse_nodes(answer.out) if answer.good else None
+
+
+def lookups(module: AnsibleModule, addresses: Sequence[str], source: str = "") -> dict[str, dict[str, Any]]:
+    """Which way the kernel takes, by itself or from an address."""
     program = module.get_bin_path("ip", opt_dirs=["/sbin", "/usr/sbin"])
     if program is None or not addresses:
         return {}
-    batch = "".join(f"route get {address}\n" for address in addresses)
+    batch = "".join(f"route get {address}{f' from {source}' if source else ''}\n" for address in addresses)
     _code, out, _err = module.run_command([program, "-j", "-force", "-batch", "-"], data=batch)
     return _facts.parse_lookups(out, addresses)
 
@@ -388,36 +401,51 @@ def main() -> None:
                     "address": {"type": "str", "required": True},
                     "size": {"type": "int", "default": 1500},
                     "ports": {"type": "list", "elements": "int", "default": []},
+                    "udp_ports": {"type": "list", "elements": "int", "default": []},
                 },
             },
             "kernel_modules": {"type": "list", "elements": "str"},
             "commands": {"type": "list", "elements": "str"},
             "cni_plugins": {"type": "list", "elements": "str"},
             "own_files": {"type": "list", "elements": "path"},
-            "wait": {"type": "float", "default": 3},
+            "vip": {"type": "str"},
+            "etcd_folder": {"type": "path"},
+            "cluster_nodes": {"type": "bool", "default": False},
+            "wait": {"type": "float", "default": 5},
         },
         required_together=[("interface", "source")],
         supports_check_mode=True,
     )
-    peers = [dict(peer) for peer in module.params["peers"] or ()]
+    given = module.params
+    peers = [dict(peer) for peer in given["peers"] or ()]
+    addresses = [peer["address"] for peer in peers]
+    measured: list[dict[str, Any]] = []
+    trouble = ""
+    arp: Optional[Arp] = None
+    try:
+        if given["source"]:
+            arp = Arp(given["source"], given["interface"])
+            arp.ask()
+        if peers:
+            measured = measure(Pinger(given["source"], given["interface"]), peers, given["wait"])
+    except OSError as problem:
+        trouble = str(problem)
+    except ValueError as problem:
+        module.fail_json(msg=f"source: {problem}")
     result: dict[str, Any] = {
-        "peers": [],
-        "lookups": lookups(module, [peer["address"] for peer in peers]),
-        "kernel_modules": kernel_modules(module.params["kernel_modules"] or []),
-        "commands": commands(module, module.params["commands"] or []),
-        "cni_plugins": cni_plugins(module.params["cni_plugins"] or []),
-        "foreign_files": foreign_files(module.params["own_files"] or []),
+        "peers": measured,
+        "lookups": lookups(module, [*addresses, *([given["vip"]] if given["vip"] else [])]),
+        "replies": lookups(module, addresses, given["source"]) if given["source"] else {},
+        "kernel_modules": kernel_modules(given["kernel_modules"] or []),
+        "commands": commands(module, given["commands"] or []),
+        "cni_plugins": cni_plugins(given["cni_plugins"] or []),
+        "foreign_files": foreign_files(given["own_files"] or []),
         "systemd": systemd_version(module),
-        "trouble": "",
+        "fsync": fsync(given["etcd_folder"]) if given["etcd_folder"] else None,
+        "cluster_nodes": cluster_nodes() if given["cluster_nodes"] else None,
+        "arp": _proof_paths.several(arp.finish(ARP_SECONDS), given["source"]) if arp else {},
+        "trouble": trouble,
     }
-    if peers:
-        try:
-            pinger = Pinger(module.params["source"], module.params["interface"])
-            result["peers"] = measure(pinger, peers, module.params["wait"])
-        except OSError as problem:
-            result["trouble"] = str(problem)
-        except ValueError as problem:
-            module.fail_json(msg=f"source: {problem}")
     module.exit_json(changed=False, network_probe=result)
 
 

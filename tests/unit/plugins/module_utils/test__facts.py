@@ -39,6 +39,12 @@ def test_links(of: str, name: str, expected: dict[str, Any]) -> None:
     assert {key: found[key] for key in expected} == expected
 
 
+def test_the_other_end_of_a_veth_may_be_elsewhere() -> None:
+    item = {"linkinfo": {"info_kind": "veth"}, "link_index": 2}
+    text = json.dumps([{"ifname": "a", **item, "link_netnsid": 0}, {"ifname": "b", **item, "link": "c"}])
+    assert [found["far_end"] for found in _facts.parse_links(text)] == [True, False]
+
+
 def test_secondary_address_is_told() -> None:
     addresses = [item for item in link("ens4", "secondary")["addresses"] if item["family"] == 4]
     assert [(item["address"], item["secondary"]) for item in addresses] == [("10.20.0.5", False), ("10.20.0.50", True)]

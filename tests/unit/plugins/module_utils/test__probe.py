@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import pytest
@@ -30,7 +29,13 @@ def measured(name: str, offset: float = 0.0, **more: Any) -> dict[str, Any]:
     arguments = _probe.probe_arguments(PLAN, name)
     return {
         "peers": [
-            {**peer, "milliseconds": 0.3, "full_milliseconds": 0.5, "largest": peer["size"], "tcp": ""}
+            {
+                **peer,
+                "milliseconds": 0.3,
+                "full_milliseconds": 0.5,
+                "largest": peer["size"],
+                "tcp": "port 179 is refused",
+            }
             for peer in arguments["peers"]
         ],
         "lookups": {
@@ -78,7 +83,7 @@ def listen(port: int, process: str = "nginx", protocol: str = "tcp") -> dict[str
 
 OURS = {"kubernetes": {"member": False, "ours": True}}
 MEMBER = {"kubernetes": {"member": True, "ours": True}}
-SILENT = {"milliseconds": None, "full_milliseconds": None, "largest": None}
+SILENT = {"milliseconds": None, "full_milliseconds": None, "largest": None, "tcp": "", "udp": ""}
 LOOKUP = {"192.168.253.129": {"dev": "ens33", "source": "192.168.160.246", "gateway": None}}
 OTHER_SOURCE = {"192.168.253.129": {"dev": "ens32", "source": "192.168.253.200", "gateway": None}}
 
@@ -90,7 +95,13 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         "error",
         "no answer from 192.168.253.131 on ens32 to master1 (192.168.253.129)",
     ),
-    ("ICMP is filtered", {}, peer(**SILENT, tcp="port 22 is open"), "warning", "but TCP answers (port 22 is open)"),
+    (
+        "ICMP is filtered",
+        {},
+        peer(**{**SILENT, "tcp": "port 22 is open"}),
+        "warning",
+        "but TCP answers (port 22 is open)",
+    ),
     ("the path drops big packets", {}, peer(full_milliseconds=None, largest=1400), "error", "1500 bytes does not pass"),
     ("no packet could be sent", {}, {"trouble": "Operation not permitted"}, "error", "Operation not permitted"),
     ("the kernel takes the other card", {}, {"lookups": LOOKUP}, "error", "takes ens33 with 192.168.160.246"),
@@ -171,16 +182,145 @@ def walled(wall: str, **more: Any) -> dict[str, Any]:
     return plan_cluster(seed_cluster(node01=facts, master2=facts), {}, bundle()).plan
 
 
+def test_every_pair_tries_tcp_and_udp_and_the_ports_that_it_needs() -> None:
+    tried = {peer["name"]: peer["ports"] for peer in _probe.probe_arguments(PLAN, "master1")["peers"]}
+    masters = [179, 2379, 2380, 6443, 10250]
+    assert tried == {"master2": masters, "master3": masters, "node01": [179, 10250]}
+    of_worker = _probe.probe_arguments(PLAN, "node01")["peers"]
+    assert {tuple(peer["ports"]) for peer in of_worker} == {(179, 6443)}
+    bare = {**PLAN, "cni": {**PLAN["cni"], "name": "none", "encapsulation": "none"}, "time": {}}
+    bare["hosts"] = {name: {**node, "role": "worker"} for name, node in PLAN["hosts"].items()}
+    lonely = _probe.probe_arguments(bare, "node01")["peers"]
+    assert {(tuple(peer["ports"]), tuple(peer["udp_ports"])) for peer in lonely} == {((10250,), (33434,))}
+
+
+def test_udp_ports_are_those_of_vxlan_and_of_the_time() -> None:
+    vxlan = {**PLAN, "cni": {**PLAN["cni"], "encapsulation": "vxlan"}, "time": {"serving": ["master1"]}}
+    ports = {peer["name"]: peer["udp_ports"] for peer in _probe.probe_arguments(vxlan, "node01")["peers"]}
+    assert ports == {"master1": [123, 4789], "master2": [4789], "master3": [4789]}
+
+
+def test_only_control_planes_measure_their_disk_and_only_the_first_asks_the_cluster() -> None:
+    arguments = {name: _probe.probe_arguments(PLAN, name) for name in PLAN["hosts"]}
+    assert [name for name, some in arguments.items() if some["etcd_folder"]] == ["master1", "master2", "master3"]
+    assert [name for name, some in arguments.items() if some["cluster_nodes"]] == ["master1"]
+    assert {some["vip"] for some in arguments.values()} == {"10.103.97.2"}
+
+
+def blocked(**more: Any) -> list[Finding]:
+    """The verdict when all others try node01, as told."""
+    probes = {name: measured(name) for name in PLAN["hosts"]}
+    for name in ("master1", "master2", "master3"):
+        for peer in probes[name]["peers"]:
+            if peer["name"] == "node01":
+                peer.update(more)
+    return judge(probes=probes)
+
+
+def test_tcp_that_is_silent_while_icmp_answers_is_told_with_the_host_that_keeps_silent() -> None:
+    (finding,) = blocked(blocked=[10250])
+    assert (finding.severity, finding.host) == ("error", "node01")
+    assert "no TCP to 192.168.253.131 port 10250 from master1, master2, master3" in finding.found
+    assert "refusal" not in finding.found
+
+
+def test_a_firewall_that_refuses_is_told() -> None:
+    (finding,) = blocked(blocked=[10250], rejected=[10250])
+    assert "and answers with a refusal" in finding.found
+
+
+def test_a_port_that_nobody_needs_is_a_warning() -> None:
+    (finding,) = blocked(blocked_udp=[33434])
+    assert (finding.severity, finding.host) == ("warning", "node01")
+    assert "no UDP passes to 192.168.253.131 port 33434" in finding.found
+
+
 @pytest.mark.parametrize(
-    ("name", "ports"), [("master1", {"master2": [179, 2379, 2380, 6443, 10250], "node01": [179, 10250], "master3": []})]
+    "facts", [MEMBER, {"listening": [{"port": 33434, "protocol": "udp", "address": "::", "process": "x"}]}]
 )
-def test_ports_are_tried_only_behind_a_firewall_and_only_those_that_the_host_needs(
-    name: str, ports: dict[str, list[int]]
-) -> None:
-    planned = walled("ufw")
-    assert {peer["name"]: peer["ports"] for peer in _probe.probe_arguments(planned, name)["peers"]} == ports
-    (of_worker,) = [peer for peer in _probe.probe_arguments(planned, "node01")["peers"] if peer["name"] == "master2"]
-    assert of_worker["ports"] == [179, 6443]
+def test_a_udp_port_that_somebody_listens_at_need_not_answer(facts: dict[str, Any]) -> None:
+    probes = {name: measured(name) for name in PLAN["hosts"]}
+    for peer in probes["master1"]["peers"]:
+        peer["blocked_udp"] = [33434] if peer["name"] == "node01" else []
+    assert judge(facts, probes=probes) == []
+
+
+def test_answers_that_come_back_by_another_card_are_told() -> None:
+    links = [card("ens32", "192.168.253.131/24"), card("ens33", "192.168.160.246/23", rp_filter=1)]
+    (finding,) = judge({"links": links}, peer(**SILENT, seen_on="ens33"))
+    assert finding.severity == "error"
+    assert "the answers come back by ens33, not by ens32" in finding.found
+    assert "the strict reverse path filter of ens33 drops them" in finding.found
+
+
+def test_an_asymmetric_answer_by_a_policy_rule_is_told() -> None:
+    replies = {"192.168.253.129": {"dev": "ens33", "source": "192.168.253.131", "gateway": None}}
+    (finding,) = judge({}, {"replies": replies})
+    assert "answers from 192.168.253.131 to master1 (192.168.253.129) would leave by ens33" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("lookup", "severity", "found"),
+    [
+        (
+            {"dev": "ens33", "source": "192.168.160.246"},
+            "info",
+            "before its route is set, requests to 10.103.97.2 leave by ens33, not by ens32",
+        ),
+        ({"dev": "ens32", "source": "192.168.253.131"}, "", ""),
+        ({"dev": "lo", "source": "192.168.253.131"}, "", ""),
+        ({"dev": "lo", "source": "10.103.97.2"}, "error", "is local to the host, with the source 10.103.97.2"),
+        ({"dev": None, "source": None}, "", ""),
+    ],
+)
+def test_the_way_to_the_vip(lookup: dict[str, Any], severity: str, found: str) -> None:
+    findings = judge({}, {"lookups": {**measured("node01")["lookups"], "10.103.97.2": lookup}})
+    assert [item.severity for item in findings] == ([severity] if severity else [])
+    assert all(found in item.found for item in findings)
+
+
+OWN, OTHER, STRANGER = "52:54:00:00:20:31", "52:54:00:00:33:31", "52:54:00:00:00:99"
+WITH_MACS = {
+    "links": [card("ens32", "192.168.253.131/24", mac=OWN), card("ens33", "192.168.160.246/23", mac=OTHER)],
+}
+
+
+@pytest.mark.parametrize(
+    ("arp", "severity", "found"),
+    [
+        ({"192.168.253.131": [STRANGER]}, "error", f"{STRANGER}, no card of node01, answers for 192.168.253.131"),
+        ({"192.168.253.131": [OTHER]}, "warning", "its card ens33 answers for 192.168.253.131"),
+        ({"192.168.253.131": [OWN]}, "", ""),
+        ({"192.168.253.129": [STRANGER, OWN]}, "", ""),  # nothing is known of master1's cards
+        ({"192.168.253.77": [STRANGER, OWN]}, "", ""),
+    ],
+)
+def test_who_answers_for_an_address(arp: dict[str, list[str]], severity: str, found: str) -> None:
+    findings = judge(WITH_MACS, {"arp": arp})
+    assert [item.severity for item in findings] == ([severity] if severity else [])
+    assert all(found in item.found for item in findings)
+
+
+def test_its_own_firewall_is_told() -> None:
+    (finding,) = judge({}, peer(**SILENT, forbidden=True, blocked=[6443]))
+    assert "its own firewall lets nothing out" in finding.found
+
+
+def test_a_router_that_tells_is_no_black_hole() -> None:
+    (finding,) = judge({}, peer(full_milliseconds=None, largest=1400, limit="10.0.0.1 tells that 1400 bytes fit"))
+    assert "1400 bytes do (10.0.0.1 tells that 1400 bytes fit)" in finding.found
+    (finding,) = judge({}, peer(full_milliseconds=None, largest=1400))
+    assert "a black hole" in finding.found
+
+
+def test_a_sample_is_told() -> None:
+    node = PLAN["hosts"]["node01"]
+    hosts = {f"h{number}": {**node, "address": f"10.1.{number // 250}.{number % 250}"} for number in range(201)}
+    plan = {**PLAN, "hosts": hosts}
+    assert len(_probe.probe_arguments(plan, "h0")["peers"]) == 8
+    (finding,) = _probe.judge(plan, {}, {"h0": {"peers": [{**measured("node01")["peers"][0], "name": "h1"}] * 8}}, {})
+    assert finding.severity == "info"
+    assert "a sample of the ways was tried: each of the 201 hosts tried 8 to 8 others" in finding.found
 
 
 @pytest.mark.parametrize(
@@ -343,31 +483,3 @@ def test_probe_arguments_are_the_plans() -> None:
     arguments = _probe.probe_arguments(PLAN, "node01")
     assert (arguments["interface"], arguments["source"]) == ("ens32", "192.168.253.131")
     assert [item["name"] for item in arguments["peers"]] == ["master1", "master2", "master3"]
-
-
-@given(
-    family=st.sampled_from([4, 6]),
-    identifier=st.integers(0, 65535),
-    sequence=st.integers(0, 65535),
-    size=st.integers(64, 9000),
-)
-def test_a_request_has_its_size_and_its_answer_is_known(family: int, identifier: int, sequence: int, size: int) -> None:
-    request = _probe.echo_request(family, identifier, sequence, size)
-    assert len(request) == size - _probe.IP_HEADER[family]
-    if family == 4:
-        assert _probe.checksum(request) == 0
-    reply = bytes([_probe.ECHO_REPLY[family]]) + request[1:]
-    packet = (b"\x46" + bytes(23) if family == 4 else b"") + reply  # an IPv4 header with options
-    assert _probe.echo_sequence(family, identifier, packet) == sequence
-    assert _probe.echo_sequence(family, identifier ^ 1, packet) is None
-    assert _probe.echo_sequence(family, identifier, packet[:5]) is None
-
-
-def test_a_request_of_ours_is_not_taken_for_an_answer() -> None:
-    request = _probe.echo_request(6, 7, 1, 64)
-    assert _probe.echo_sequence(6, 7, request) is None
-    assert struct.unpack("!B", request[:1]) == (128,)
-
-
-def test_smaller_steps() -> None:
-    assert _probe.smaller_steps(1500) == [1492, 1480, 1460, 1450, 1420, 1400, 1280, 576]

@@ -193,6 +193,34 @@ def test_a_name_is_the_whole_name() -> None:
     assert [choice.link.name for choice in choose(facts, "ens32")] == ["ens32"]
 
 
+@pytest.mark.parametrize("value", ["ens3", "ens4", "10.20.0.1"])
+def test_a_card_that_is_not_alone_in_its_network_is_doubted_however_it_is_chosen(value: str) -> None:
+    (choice,) = choose(recorded("two-in-one-subnet"), value)
+    ((found, _why, remedy),) = choice.doubts
+    assert found.startswith(f"two cards are on one network: {choice.link.name} ")
+    assert "bond" in remedy
+    (alone,) = choose(recorded("two-cards"), "ens4")
+    assert alone.doubts == ()
+
+
+CONTAINERS: list[tuple[dict[str, Any], bool]] = [
+    ({"name": "eth0", "far_end": True}, True),
+    ({"name": "eth0", "far_end": False}, False),  # both ends are here: a program's own
+    ({"name": "eth0", "far_end": True, "master": "docker0"}, False),
+    ({"name": "veth1a2b", "far_end": True}, False),
+    ({"name": "cali1a2b", "far_end": True}, False),
+    ({"name": "eth0", "far_end": True, "addresses": []}, False),
+    ({"name": "lxd1", "far_end": True, "addresses": ["169.254.0.1/32"]}, False),
+]
+
+
+@pytest.mark.parametrize(("more", "taken"), CONTAINERS)
+def test_the_card_of_a_host_that_is_a_container_is_no_programs(more: dict[str, Any], taken: bool) -> None:
+    data = {"kind": "veth", "addresses": ["10.20.0.5/24"], **more}
+    link = Link.from_facts(card(data.pop("name"), *data.pop("addresses"), **data))
+    assert link.made is not taken
+
+
 def test_two_cards_in_one_network_are_doubtful() -> None:
     (choice,) = choose(recorded("two-in-one-subnet"), "10.20.0.0/24")
     assert choice.link.name == "ens3"

@@ -11,16 +11,42 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _wire
 from ansible_collections.multinic.kubernetes.plugins.modules import network_probe as module
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose the card")
-def test_an_open_and_a_refused_port_pass() -> None:
+def test_open_refused_and_closed_ports_pass() -> None:
     with socket.create_server(("127.0.0.1", 0)) as open_one, socket.socket() as closed_one:
         closed_one.bind(("127.0.0.1", 0))  # taken, but nobody listens
-        doors = [open_one.getsockname(), closed_one.getsockname()]
-        answers = module.Pinger("127.0.0.1", "lo").knock(doors, 2)
-    assert answers == {doors[0]: f"port {doors[0][1]} is open", doors[1]: f"port {doors[1][1]} is refused"}
+        ports = [open_one.getsockname()[1], closed_one.getsockname()[1]]
+        doors = [*(_wire.Door("127.0.0.1", port) for port in ports), _wire.Door("127.0.0.1", ports[1], "udp")]
+        _wire.Pinger("127.0.0.1", "lo").run([], 2, doors)
+    assert [door.answer for door in doors] == ["open", "refused", "closed"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose the card")
+def test_more_doors_than_files_are_tried_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_wire, "room_for_files", lambda: 3)
+    doors = [_wire.Door("127.0.0.1", port, protocol) for port in range(40000, 40020) for protocol in ("tcp", "udp")]
+    _wire.Pinger("127.0.0.1", "lo").run([], 5, doors)
+    assert {(door.protocol, door.answer) for door in doors} == {("tcp", "refused"), ("udp", "closed")}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may send echo requests")
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_both_families_are_echoed_and_refused(address: str) -> None:
+    if address == "::1" and not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("no IPv6 here")
+    packets = [_wire.Packet(address, size) for size in (64, 9000)]
+    doors = [_wire.Door(address, 40001), _wire.Door(address, 40001, "udp")]
+    pinger = _wire.Pinger(address, "lo")
+    pinger.run(packets, 3, doors)
+    assert all(packet.milliseconds is not None for packet in packets)
+    assert [door.answer for door in doors] == ["refused", "closed"]
+    lost = _wire.Packet(address, 64)
+    pinger.trace([lost], 1)
+    assert lost.seen_on == "lo"
 
 
 class NoRoute(socket.socket):
@@ -30,10 +56,22 @@ class NoRoute(socket.socket):
         return errno.ENETUNREACH
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may send echo requests")
 def test_a_connection_that_cannot_begin_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.socket, "socket", NoRoute)
-    monkeypatch.setattr(module.Pinger, "bind", lambda self, sock: None)
-    assert module.Pinger("127.0.0.1", "lo").knock([("192.0.2.1", 6443)], 0.2) == {}
+    monkeypatch.setattr(_wire.socket, "socket", NoRoute)
+    door = _wire.Door("192.0.2.1", 6443)
+    _wire.Pinger("127.0.0.1", "lo").run([], 0.2, [door])
+    assert door.answer == ""
+
+
+def test_the_disk_is_measured_and_nothing_is_left_on_it(tmp_path: Path) -> None:
+    measured = module.fsync(str(tmp_path / "etcd" / "member"))
+    assert list(tmp_path.iterdir()) == []
+    if measured is None:
+        pytest.skip("this file system has no files without a name")
+    assert measured["path"] == str(tmp_path)
+    assert 1 <= measured["writes"] <= module.WRITES
+    assert 0 <= measured["median"] <= measured["p99"]
 
 
 def test_only_files_of_others_are_told(tmp_path: Path) -> None:
