@@ -26,6 +26,7 @@ UNIT_NAME = re.compile(r"[a-zA-Z0-9_.-]+\.(netdev|network|link)")
 SYSCTL_NAME = re.compile(r"[a-zA-Z0-9_*/.-]+")
 SPEED_UNITS = {"kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 DEFAULT_MTU = 1500
+VLAN_TAG = 4
 LOGINS = ("key", "password")
 
 
@@ -543,14 +544,18 @@ class Device:
 def devices(lab: Lab) -> list[Device]:
     """All devices of the lab's namespace, bridges first.
 
-    A bridge drops without a word what is larger than the MTU of the tap it would leave by: so does a switch.
+    A bridge drops without a word what is larger than the MTU of the tap it would leave by: so does a switch. It lets
+    the length of a VLAN's tag more through.
     """
-    result = [Device(n.bridge, "bridge", True, n.path_mtu or n.mtu, "", n.gateway) for n in lab.networks]
+    result = [
+        Device(n.bridge, "bridge", True, n.path_mtu - VLAN_TAG if n.path_mtu else n.mtu, "", n.gateway)
+        for n in lab.networks
+    ]
     networks = {network.name: network for network in lab.networks}
     for guest in lab.guests:
         for card in guest.cards:
             network = networks[card.network]
-            mtu = min(card.mtu, network.path_mtu or card.mtu)
+            mtu = min(card.mtu, network.path_mtu - VLAN_TAG) if network.path_mtu else card.mtu
             result.append(Device(card.tap, "tun", True, mtu, network.bridge, "", card.speed // 8 * 8))
     return result
 

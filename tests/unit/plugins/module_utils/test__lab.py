@@ -165,7 +165,7 @@ def test_a_path_loses_what_is_larger_though_the_cards_send_it() -> None:
     lab = _lab.plan("small", networks, GUESTS)
     assert [guest.cards[1].mtu for guest in lab.guests] == [9000, 1500]
     mtu = {device.name: device.mtu for device in _lab.devices(lab)}
-    assert (mtu["br-internal"], mtu["master1-ens32"], mtu["node01-ens32"]) == (4000, 4000, 1500)
+    assert (mtu["br-internal"], mtu["master1-ens32"], mtu["node01-ens32"]) == (3996, 3996, 1500)
     words = _lab.kernel_arguments("small", lab.guest("master1"), "0123.img", "abc")
     assert any(word.startswith("vec1:") and ",mtu=9000," in word for word in words)
 
