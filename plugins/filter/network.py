@@ -85,7 +85,7 @@ def _chosen(hosts: t.Any, value: t.Any) -> list[_calico.Chosen]:
             choice = _choice(network, value, common)
         except AnsibleFilterError as problem:
             raise AnsibleFilterError(f"{name}: {problem.message}") from problem
-        chosen.append(_calico.Chosen(name, network, choice.link, choice.address))
+        chosen.append(_calico.Chosen(name, network, choice.link, choice.address, choice.network))
     return chosen
 
 

@@ -43,6 +43,11 @@ class Chosen:
     network: HostNetwork
     link: Link
     address: Address
+    declared: Optional[IPNetwork] = None  # the cluster's network, if the address's own is only itself (/32, /128)
+
+    @property
+    def cluster_network(self) -> IPNetwork:
+        return self.declared or self.address.network
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def choose(hosts: Sequence[Chosen], version: str, user: str = "") -> Method:
         return Method(
             "kubernetes-internal-ip", f"{told} can take the node's internal address, which kubelet gets from this plan."
         )
-    networks = ",".join(sorted({str(host.address.network) for host in hosts}))
+    networks = ",".join(sorted({str(host.cluster_network) for host in hosts}))
     if known and known >= SINCE_CIDR and _leads_all(hosts, f"cidr={networks}", version):
         return Method(
             f"cidr={networks}", f"{told} can take the address inside {networks}, whatever the card is called."

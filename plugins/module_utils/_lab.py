@@ -22,8 +22,11 @@ GUEST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 DEVICE_NAME = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,14}")
 SPEED = re.compile(r"([0-9]+)(kbit|mbit|gbit)")
 MEMORY = re.compile(r"[0-9]+[MG]")
+UNIT_NAME = re.compile(r"[a-zA-Z0-9_.-]+\.(netdev|network|link)")
+SYSCTL_NAME = re.compile(r"[a-zA-Z0-9_*/.-]+")
 SPEED_UNITS = {"kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 DEFAULT_MTU = 1500
+VLAN_TAG = 4
 LOGINS = ("key", "password")
 
 
@@ -46,6 +49,7 @@ class Network:
     default_route: bool
     speed: int  # bits per second; 0 = as fast as this machine
     mtu: int
+    path_mtu: int = 0  # the largest packet that gets through; 0 = any that the cards send
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Card:
     gateway: str  # of the default route; "" = none through this card
     mtu: int
     speed: int
+    unit: str = ""  # what is added to its systemd-networkd file
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class Guest:
     cards: tuple[Card, ...]
     ssh_address: str
     machine_id: str
+    units: tuple[tuple[str, str], ...] = ()  # more systemd-networkd files: name, content
+    sysctls: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,10 @@ def _network(name: str, data: Mapping[str, Any]) -> Network:
         gateway = f"{address}/{cidr.prefixlen}"
     if data.get("default_route") and not gateway:
         raise ValueError("default_route needs a gateway")
+    mtu = _mtu(data.get("mtu"), DEFAULT_MTU)
+    path_mtu = _mtu(data["path_mtu"], 0) if data.get("path_mtu") else 0
+    if path_mtu > mtu:
+        raise ValueError(f"path_mtu {path_mtu} is larger than the cards' {mtu}")
     return Network(
         name=name,
         bridge=device_name("br", name),
@@ -149,7 +160,8 @@ def _network(name: str, data: Mapping[str, Any]) -> Network:
         gateway=gateway,
         default_route=bool(data.get("default_route")),
         speed=bits_per_second(str(data.get("speed") or "")),
-        mtu=_mtu(data.get("mtu"), DEFAULT_MTU),
+        mtu=mtu,
+        path_mtu=path_mtu,
     )
 
 
@@ -184,7 +196,26 @@ def _card(lab: str, guest: str, data: Mapping[str, Any], networks: Mapping[str, 
         gateway=network.gateway.partition("/")[0] if network.default_route else "",
         mtu=mtu,
         speed=bits_per_second(speed) if speed else network.speed,
+        unit=str(data.get("unit") or ""),
     )
+
+
+def _units(data: Mapping[str, Any], cards: Sequence[Card]) -> tuple[tuple[str, str], ...]:
+    own = {f"{card.name}.{kind}" for card in cards for kind in ("link", "network")}
+    for name in data:
+        if not UNIT_NAME.fullmatch(str(name)):
+            raise ValueError(f"{name!r} is no name of a systemd-networkd file, such as bond0.netdev")
+        if name in own:
+            raise ValueError(f"{name} is the file of a card; write the lines as the card's unit")
+    return tuple((str(name), str(text)) for name, text in data.items())
+
+
+def _sysctls(data: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    settings = tuple((str(name), str(value)) for name, value in data.items())
+    for name, value in settings:
+        if not SYSCTL_NAME.fullmatch(name) or "\n" in value:
+            raise ValueError(f"{name!r} is no name, or {value!r} no value, of a kernel setting")
+    return settings
 
 
 def _guest(lab: str, data: Mapping[str, Any], networks: Mapping[str, Network], problems: list[str]) -> Optional[Guest]:
@@ -204,6 +235,12 @@ def _guest(lab: str, data: Mapping[str, Any], networks: Mapping[str, Network], p
             cards.append(_card(lab, name, card, networks))
         except (ValueError, KeyError, TypeError) as exc:
             problems.append(f"guest {name}: card {card.get('name', index + 1)}: {_text(exc)}")
+    units: tuple[tuple[str, str], ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()
+    try:
+        units, sysctls = _units(data.get("units") or {}, cards), _sysctls(data.get("sysctls") or {})
+    except (ValueError, AttributeError) as exc:
+        problems.append(f"guest {name}: {exc}")
     if len({card.name for card in cards}) != len(cards):
         problems.append(f"guest {name}: two cards have the same name")
     reachable = [
@@ -216,7 +253,7 @@ def _guest(lab: str, data: Mapping[str, Any], networks: Mapping[str, Network], p
     if len(problems) != before:
         return None
     machine_id = _digest(lab, name, "machine-id")[:32]
-    return Guest(name, memory, login, tuple(cards), reachable[0], machine_id)
+    return Guest(name, memory, login, tuple(cards), reachable[0], machine_id, units, sysctls)
 
 
 def _text(exc: Exception) -> str:
@@ -270,7 +307,8 @@ def load(text: str) -> Lab:
     guests = []
     for guest in data["guests"]:
         cards = tuple(Card(**{**card, "addresses": tuple(card["addresses"])}) for card in guest["cards"])
-        guests.append(Guest(**{**guest, "cards": cards}))
+        pairs = {key: tuple((name, text) for name, text in guest.get(key) or ()) for key in ("units", "sysctls")}
+        guests.append(Guest(**{**guest, **pairs, "cards": cards}))
     return Lab(data["name"], tuple(Network(**network) for network in data["networks"]), tuple(guests))
 
 
@@ -297,7 +335,8 @@ class File:
 
 
 def link_unit(card: Card) -> str:
-    return f"[Match]\nMACAddress={card.mac}\n\n[Link]\nName={card.name}\nMTUBytes={card.mtu}\n"
+    # A VLAN on the card has the card's hardware address, but is of another type.
+    return f"[Match]\nMACAddress={card.mac}\nType=ether\n\n[Link]\nName={card.name}\nMTUBytes={card.mtu}\n"
 
 
 def network_unit(card: Card) -> str:
@@ -305,7 +344,8 @@ def network_unit(card: Card) -> str:
     lines += [f"Address={address}" for address in card.addresses]
     if card.gateway:
         lines.append(f"Gateway={card.gateway}")
-    return "\n".join(lines) + "\n"
+    # A section may come twice in a file, so what is added need not know the lines before it.
+    return "\n".join(lines) + "\n" + (f"\n{card.unit.strip()}\n" if card.unit.strip() else "")
 
 
 def guest_files(guest: Guest, secrets: Secrets, user_id: int = 1000) -> list[File]:
@@ -326,6 +366,9 @@ def guest_files(guest: Guest, secrets: Secrets, user_id: int = 1000) -> list[Fil
     for card in guest.cards:
         files.append(File(f"etc/systemd/network/10-lab-{card.name}.link", link_unit(card)))
         files.append(File(f"etc/systemd/network/10-lab-{card.name}.network", network_unit(card)))
+    files += [File(f"etc/systemd/network/10-lab-{name}", text) for name, text in guest.units]
+    # Also when there is none, so that those of an earlier description are gone.
+    files.append(File("etc/sysctl.d/70-lab.conf", "".join(f"{name} = {value}\n" for name, value in guest.sysctls)))
     return files
 
 
@@ -499,12 +542,21 @@ class Device:
 
 
 def devices(lab: Lab) -> list[Device]:
-    """All devices of the lab's namespace, bridges first."""
-    result = [Device(n.bridge, "bridge", True, n.mtu, "", n.gateway) for n in lab.networks]
-    bridges = {network.name: network.bridge for network in lab.networks}
+    """All devices of the lab's namespace, bridges first.
+
+    A bridge drops without a word what is larger than the MTU of the tap it would leave by: so does a switch. It lets
+    the length of a VLAN's tag more through.
+    """
+    result = [
+        Device(n.bridge, "bridge", True, n.path_mtu - VLAN_TAG if n.path_mtu else n.mtu, "", n.gateway)
+        for n in lab.networks
+    ]
+    networks = {network.name: network for network in lab.networks}
     for guest in lab.guests:
         for card in guest.cards:
-            result.append(Device(card.tap, "tun", True, card.mtu, bridges[card.network], "", card.speed // 8 * 8))
+            network = networks[card.network]
+            mtu = min(card.mtu, network.path_mtu - VLAN_TAG) if network.path_mtu else card.mtu
+            result.append(Device(card.tap, "tun", True, mtu, network.bridge, "", card.speed // 8 * 8))
     return result
 
 

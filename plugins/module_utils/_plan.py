@@ -437,6 +437,14 @@ def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> list[s
             node.reasons.append(choice.reason)
             for told, why, remedy in choice.doubts:
                 found.warning(node.name, "cluster_network", told, why, remedy)
+    if common and common.equals:
+        found.warning(
+            "",
+            "cluster_network",
+            f"auto finds no difference between {common.network} and {', '.join(map(str, common.equals))}",
+            "Neither the default route nor link speed nor MTU tells which of them is meant, so the lowest address decides.",
+            f"Name the network: cluster_network: {common.equals[0]}, or {common.network}.",
+        )
     return [common.reason] if common and common.network else []
 
 
@@ -486,6 +494,19 @@ def _check_cards(nodes: Sequence[_Node], found: Findings) -> None:
                     f"its cluster address {address_text} is also that of {_others(names, name)}",
                     "Two hosts with one address cannot both be reached.",
                     "Give each host an address of its own, or check whether the inventory names one host twice.",
+                )
+    owners = {node.choice.address.ip: node.name for node in nodes}
+    for node in nodes:
+        for link, address in node.network.addresses():
+            owner = owners.get(address.ip, node.name)
+            if owner != node.name and address.ip != node.choice.address.ip:
+                found.error(
+                    node.name,
+                    "cluster_network",
+                    f"{address.ip}, the cluster address of {owner}, is also on its {link.name}",
+                    "Two hosts with one address cannot both be reached.",
+                    f"Take it away here (ip address del {address.interface} dev {link.name}, and from the configuration), or "
+                    f"give {owner} another.",
                 )
 
 
@@ -939,7 +960,9 @@ def _pod_network(
             wishes.pod_cidr, wishes.service_cidr, wishes.calico_encapsulation, wishes.kube_proxy_mode
         )
         chosen = [
-            _calico.Chosen(node.name, with_cards_to_come(node.network, cards), choice.link, choice.address)
+            _calico.Chosen(
+                node.name, with_cards_to_come(node.network, cards), choice.link, choice.address, choice.network
+            )
             for node in nodes
             for choice in node.choices
         ]

@@ -268,10 +268,13 @@ _Try = tuple[Seen, Mapping[str, Any]]
 
 
 def tries(hosts: Sequence[Seen]) -> dict[str, list[_Try]]:
-    """For each host the others that tried it, with what they saw."""
+    """For each host the others that tried it, with what they saw. One that has its address too has tried itself."""
     seen: dict[str, list[_Try]] = {}
     for other in hosts:
+        own = {item["address"] for link in other.fact("links") or () for item in link.get("addresses") or ()}
         for peer in other.probe.get("peers") or ():
+            if peer["address"] in own:
+                continue
             seen.setdefault(str(peer["name"]), []).append((other, peer))
     return seen
 

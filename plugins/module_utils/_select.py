@@ -25,6 +25,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
 )
 
 ALIKE = 0.75
+ALIKE_NUMBERS = 0.85  # of addresses: two networks of one site are alike without either being meant for the other
 LONGEST_CARD_NAME = 15
 
 
@@ -277,6 +278,7 @@ class Selection:
     network: Optional[IPNetwork]
     reason: str
     remedy: str = ""
+    equals: tuple[IPNetwork, ...] = ()  # other networks that are as good
 
 
 def _by_auto(
@@ -329,6 +331,7 @@ def common_network(hosts: Mapping[str, HostNetwork], vip: Optional[IPAddress]) -
         return (net.version, -speed, -mtu, int(net.network_address), net.prefixlen)
 
     best = min(inner, key=rank)
+    equals = tuple(net for net in sorted(inner, key=str) if net != best and rank(net)[:3] == rank(best)[:3])
     reasons = [f"The cluster network is {best}, the only network common to all hosts."]
     if len(common) > 1:
         reasons = [
@@ -339,9 +342,10 @@ def common_network(hosts: Mapping[str, HostNetwork], vip: Optional[IPAddress]) -
         else:
             speed = min(link.speed_mbps or 0 for link in inner[best])
             reasons.append(
-                f"it is the best by family (IPv4 first), link speed ({f'{speed} Mbit/s' if speed else 'not told'}) and MTU."
+                f"it is the best by family (IPv4 first), link speed ({f'{speed} Mbit/s' if speed else 'not told'}) and MTU"
+                + (", and of equals the one with the lowest address." if equals else ".")
             )
-    return Selection(best, " ".join(reasons))
+    return Selection(best, " ".join(reasons), equals=equals)
 
 
 def _by_text(item: tuple[IPNetwork, Any]) -> str:
@@ -363,16 +367,16 @@ def _offers(network: HostNetwork, vip: Optional[IPAddress]) -> str:
     return ", ".join(told) or "the host has no usable address at all"
 
 
-def _nearest(wanted: str, choices: Iterable[str]) -> Optional[str]:
+def _nearest(wanted: str, choices: Iterable[str], least: float = ALIKE) -> Optional[str]:
     """The one choice that differs from what was written as a slip of the hand would."""
     alike = {text: SequenceMatcher(None, wanted, text).ratio() for text in choices}
     best = max(alike.values(), default=0.0)
     nearest = [text for text, ratio in alike.items() if ratio == best]
-    return nearest[0] if best >= ALIKE and len(nearest) == 1 else None
+    return nearest[0] if best >= least and len(nearest) == 1 else None
 
 
 def _not_found(network: HostNetwork, selector: Selector, vip: Optional[IPAddress]) -> SelectionError:
-    near = _nearest(selector.text, map(str, _networks(network, vip)))
+    near = _nearest(selector.text, map(str, _networks(network, vip)), ALIKE_NUMBERS)
     return SelectionError(
         f"no card has an address inside {selector.text}; the host has {_offers(network, vip)}",
         "Every host must be on the cluster network.",
@@ -400,7 +404,7 @@ def _not_reached(network: HostNetwork, target: IPAddress, vip: Optional[IPAddres
         if net.version == target.version:
             host_bits = int(target) & int(net.hostmask)
             twins.append(str(type(target)(int(net.network_address) | host_bits)))
-    near = _nearest(str(target), twins)
+    near = _nearest(str(target), twins, ALIKE_NUMBERS)
     on_link = [net for net in _networks(network, vip) if near and ip_address(near) in net]
     remedy = (
         f"Set cluster_network: {near} (or {on_link[0]})"

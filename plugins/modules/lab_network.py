@@ -41,7 +41,8 @@ options:
     description:
       - The networks by name.
       - Each is a dictionary with C(cidr), and optionally C(gateway) (address of the bridge), C(default_route) (whether
-        guests have their default route there), C(speed) (such as V(10gbit)) and C(mtu) (default 1500).
+        guests have their default route there), C(speed) (such as V(10gbit)), C(mtu) (default 1500), and C(path_mtu)
+        (packets larger than this are lost without a word, though the cards' MTU lets them out).
     type: dict
     default: {}
   guests:
@@ -88,6 +89,22 @@ options:
           speed:
             description: Speed of the card, such as V(100mbit). Default is that of the network.
             type: str
+          unit:
+            description:
+              - Lines that are added to the card's systemd-networkd file, such as C(Bond=), C(VLAN=), or sections with routes
+                and rules. They are taken as they are.
+            type: str
+            default: ""
+      units:
+        description:
+          - More systemd-networkd files of the guest by name, such as C(bond0.netdev) and C(bond0.network).
+          - The lab knows nothing of what is in them. Addresses there are not among those that must be unique.
+        type: dict
+        default: {}
+      sysctls:
+        description: Kernel settings of the guest by name. Strict C(rp_filter) is there already.
+        type: dict
+        default: {}
 """
 
 EXAMPLES = r"""
@@ -195,12 +212,15 @@ def main() -> None:
         "addresses": {"type": "list", "elements": "str", "default": []},
         "mtu": {"type": "int"},
         "speed": {"type": "str"},
+        "unit": {"type": "str", "default": ""},
     }
     guest = {
         "name": {"type": "str", "required": True},
         "memory": {"type": "str", "default": "2G"},
         "login": {"type": "str", "choices": ["key", "password"], "default": "key", "no_log": False},
         "cards": {"type": "list", "elements": "dict", "required": True, "options": card},
+        "units": {"type": "dict", "default": {}},
+        "sysctls": {"type": "dict", "default": {}},
     }
     module = AnsibleModule(
         argument_spec={

@@ -221,3 +221,15 @@ def test_overlay_mtu(encapsulation: str, mtu: int) -> None:
 )
 def test_version_in_bundle(images: list[str], version: str) -> None:
     assert _calico.version_in_bundle({"parts": [{"kind": "image", "images": images}, {"kind": "binary"}]}) == version
+
+
+def test_addresses_of_their_own_are_found_by_the_network_they_are_in() -> None:
+    """A list of all hosts' /32 would be another one after each host that joins."""
+    hosts = [
+        _calico.Chosen(host.name, host.network, host.link, host.address, ip_network(f"{INTERNAL}.0/24"))
+        for host in (
+            chosen("a", card("ens32", f"{INTERNAL}.129/32"), card("ens33", "192.168.160.243/32")),
+            chosen("b", card("ens32", f"{INTERNAL}.128/32"), card("ens33", "192.168.160.244/32")),
+        )
+    ]
+    assert _calico.choose(hosts, "v3.19.1").value == f"cidr={INTERNAL}.0/24"

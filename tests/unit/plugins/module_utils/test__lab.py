@@ -117,6 +117,13 @@ def test_hardware_addresses_are_local_and_of_one_host(lab: str, guest: str, card
         ),
         (lambda n, g: g[1]["cards"][1].update(addresses=["192.168.253.129"]), "address 192.168.253.129 is used twice"),
         (lambda n, g: g[0]["cards"][0].update(addresses=["192.168.160.1"]), "address 192.168.160.1 is used twice"),
+        (lambda n, g: n["internal"].update(path_mtu=9001), "path_mtu 9001 is larger than the cards' 9000"),
+        (lambda n, g: n["internal"].update(path_mtu=100), "network internal: mtu 100 is not between"),
+        (lambda n, g: g[0].update(units={"bond0": ""}), "guest master1: 'bond0' is no name of a systemd-networkd file"),
+        (lambda n, g: g[0].update(units={"../x.network": ""}), "'../x.network' is no name of a systemd-networkd file"),
+        (lambda n, g: g[0].update(units={"ens32.network": ""}), "ens32.network is the file of a card"),
+        (lambda n, g: g[0].update(sysctls={"net.x y": 1}), "guest master1: 'net.x y' is no name"),
+        (lambda n, g: g[0].update(sysctls={"net.x": "1\nnet.y = 2"}), "no value, of a kernel setting"),
         (lambda n, g: g[0].update(cards=[]), "guest master1: no card has an address on a network with a gateway"),
     ],
 )
@@ -135,6 +142,46 @@ def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(_lab.LabError) as caught:
         _lab.plan("Not A Name", NETWORKS, guests)
     assert len(caught.value.problems) == 3
+
+
+def test_a_guest_has_what_only_systemd_networkd_can_say() -> None:
+    guests = copy.deepcopy(GUESTS)
+    guests[0]["cards"][1]["unit"] = "[Network]\nVLAN=ens32.5\n"
+    guests[0]["units"] = {"five.netdev": "[NetDev]\nName=ens32.5\nKind=vlan\n"}
+    guests[0]["sysctls"] = {"net.ipv4.conf.all.rp_filter": 2}
+    lab = _lab.plan("small", NETWORKS, guests)
+    assert _lab.load(_lab.dump(lab)) == lab
+    files = {file.path: file.content for file in _lab.guest_files(lab.guest("master1"), SECRETS)}
+    network = files["etc/systemd/network/10-lab-ens32.network"]
+    assert "Address=192.168.253.129/24" in network and network.endswith("\n\n[Network]\nVLAN=ens32.5\n")
+    assert files["etc/systemd/network/10-lab-five.netdev"] == "[NetDev]\nName=ens32.5\nKind=vlan\n"
+    assert files["etc/sysctl.d/70-lab.conf"] == "net.ipv4.conf.all.rp_filter = 2\n"
+    others = {file.path: file.content for file in _lab.guest_files(lab.guest("node01"), SECRETS)}
+    assert others["etc/sysctl.d/70-lab.conf"] == "", "those of an earlier description must go"
+
+
+def test_a_path_loses_what_is_larger_though_the_cards_send_it() -> None:
+    networks = {**NETWORKS, "internal": {**NETWORKS["internal"], "path_mtu": 4000}}
+    lab = _lab.plan("small", networks, GUESTS)
+    assert [guest.cards[1].mtu for guest in lab.guests] == [9000, 1500]
+    mtu = {device.name: device.mtu for device in _lab.devices(lab)}
+    assert (mtu["br-internal"], mtu["master1-ens32"], mtu["node01-ens32"]) == (3996, 3996, 1500)
+    words = _lab.kernel_arguments("small", lab.guest("master1"), "0123.img", "abc")
+    assert any(word.startswith("vec1:") and ",mtu=9000," in word for word in words)
+
+
+def test_the_topologies_are_labs(repository: Path) -> None:
+    files = sorted((repository / "tests/topologies").glob("*.yml"))
+    assert len(files) >= 12
+    for file in files:
+        inventory = yaml.safe_load(file.read_text(encoding="utf-8"))
+        members = {**inventory["kube_control_plane"]["hosts"], **inventory["kube_node"]["hosts"]}
+        guests = [
+            {"name": name, **{key: data[f"lab_{key}"] for key in ("cards", "units", "sysctls") if f"lab_{key}" in data}}
+            for name, data in members.items()
+        ]
+        lab = _lab.plan("topology", inventory["all"]["vars"]["lab_networks"], guests)
+        assert {g.name: g.ssh_address for g in lab.guests} == {n: data["ansible_host"] for n, data in members.items()}
 
 
 @pytest.mark.parametrize("inventory", ["lab", "lab-gateway", "lab-no-gateway"])
@@ -174,7 +221,8 @@ def test_a_guest_finds_its_own_files(lab: _lab.Lab) -> None:
     assert files["var/lib/multinic-lab/password"].content == ""
     card = lab.guest("master1").cards[1]
     link = files["etc/systemd/network/10-lab-ens32.link"].content
-    assert f"MACAddress={card.mac}" in link and "Name=ens32" in link and "MTUBytes=9000" in link
+    # A VLAN on the card has the same hardware address: it must keep its own name.
+    assert f"MACAddress={card.mac}\nType=ether\n" in link and "Name=ens32" in link and "MTUBytes=9000" in link
     network = files["etc/systemd/network/10-lab-ens32.network"].content
     assert "Address=192.168.253.129/24" in network and "Gateway" not in network
     assert "Gateway=192.168.160.1" in files["etc/systemd/network/10-lab-ens33.network"].content

@@ -303,6 +303,27 @@ def test_dual_stack_is_planned_and_refused() -> None:
     assert result.plan["pod_cidr"] == "100.64.0.0/10,fd00:64::/48"
 
 
+def test_an_ipv6_address_alone_is_refused_for_that_and_for_nothing_that_follows() -> None:
+    inner = {name: {"links": [card("ens32", f"fd00:253::{last}/64")]} for name, last in {**MASTERS, **WORKERS}.items()}
+    result = plan(seed_cluster("fd00:253::/64", **inner))
+    assert {item.variable for item in result.findings} == {"cluster_network"}
+    assert len(result.findings) == len(inner)
+
+
+def test_auto_without_a_difference_is_told() -> None:
+    def even(name: str, last: int) -> dict[str, Any]:
+        return {
+            "links": [card("ens32", f"192.168.253.{last}/24"), card("ens33", f"192.168.160.{last}/23")],
+            "routes": [],
+        }
+
+    inner = {name: even(name, last) for name, last in {**MASTERS, **WORKERS}.items()}
+    (finding,) = plan(seed_cluster("auto", **inner)).findings
+    assert (finding.severity, finding.host, finding.variable) == ("warning", "", "cluster_network")
+    assert finding.found == "auto finds no difference between 192.168.160.0/23 and 192.168.253.0/24"
+    assert "cluster_network: 192.168.253.0/24" in finding.remedy
+
+
 def test_an_ipv6_vip_has_an_ipv6_source() -> None:
     inner = {name: {"links": [card("ens32", f"fd00:253::{last}/64")]} for name, last in {**MASTERS, **WORKERS}.items()}
     result = plan(
@@ -727,6 +748,14 @@ BAD = [
         "10.103.97.2",
         {"apiserver_vip": "192.168.253.2"},
         where=ALL,
+    ),
+    Bad(
+        "another host's cluster address",
+        "cluster_network",
+        "192.168.253.129, the cluster address of master1, is also on its ens34",
+        "ip address del 192.168.253.129/24 dev ens34",
+        hosts=extra_card(card("ens34", "192.168.253.129/24")),
+        where=("node01",),
     ),
     Bad(
         "VIP on a card",

@@ -224,6 +224,15 @@ def test_tcp_that_is_silent_while_icmp_answers_is_told_with_the_host_that_keeps_
     assert "refusal" not in finding.found
 
 
+def test_who_has_the_others_address_too_has_tried_itself() -> None:
+    twice = {"links": [card("ens32", "192.168.253.131/24", "192.168.253.129/24")]}  # node01, and master1's address
+    probes = {name: measured(name) for name in PLAN["hosts"]}
+    for peer in probes["node01"]["peers"]:
+        peer["blocked_udp"] = [123] if peer["name"] == "master1" else []
+    assert [finding.host for finding in judge(probes=probes)] == ["master1"]
+    assert judge(twice, probes=probes) == []
+
+
 def test_a_firewall_that_refuses_is_told() -> None:
     (finding,) = blocked(blocked=[10250], rejected=[10250])
     assert "and answers with a refusal" in finding.found

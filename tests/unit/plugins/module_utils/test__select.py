@@ -172,6 +172,13 @@ def test_refusal_tells_what_was_found_and_what_to_do(name: str, value: Any, foun
     assert caught.value.why
 
 
+def test_another_network_of_the_same_site_is_no_slip_of_the_hand() -> None:
+    """The host lacks its card in the network that is meant; the external one would be the wrong advice."""
+    with pytest.raises(_select.SelectionError) as caught:
+        choose({"links": [card("ens33", "192.168.160.246/23")]}, "192.168.253.0/24")
+    assert caught.value.remedy == "Set cluster_network to a network that the host is on."
+
+
 @pytest.mark.parametrize(
     "value", ["192.168.253.300", "192.168.253.0/33", "ens(", "0.0.0.0/0", ["auto", "ens3"], "fe80::zz", {"a": 1}, True]
 )
@@ -234,6 +241,17 @@ def test_auto_takes_the_fastest_of_two_inner_networks() -> None:
     assert str(selection.network) == "10.2.0.0/24"
     assert "25000 Mbit/s" in selection.reason
     assert choose(facts, "auto")[0].link.name == "fast"
+
+
+def test_auto_tells_which_networks_are_as_good() -> None:
+    facts = {"links": [card("ens32", "192.168.253.129/24"), card("ens33", "192.168.160.243/23")]}
+    selection = _select.common_network({"master1": HostNetwork.from_facts(facts)}, None)
+    assert str(selection.network) == "192.168.160.0/23"
+    assert list(map(str, selection.equals)) == ["192.168.253.0/24"]
+    assert "of equals the one with the lowest address" in selection.reason
+    facts["links"][0]["mtu"] = 9000
+    selection = _select.common_network({"master1": HostNetwork.from_facts(facts)}, None)
+    assert (str(selection.network), selection.equals) == ("192.168.253.0/24", ())
 
 
 def test_auto_tells_what_each_network_lacks() -> None:
