@@ -75,12 +75,17 @@ nodeRegistration:
 
 
 def reset(lab: Lab) -> None:
-    """Undo kubeadm on all hosts; packages, binaries, images, balancer and /etc/hosts stay."""
+    """Undo kubeadm on all hosts; packages, binaries, images, balancer and /etc/hosts stay.
+
+    All hosts at once are no members of anything any more: kubeadm finds neither an etcd that it should take out of a
+    cluster without quorum nor an API server to ask, and would wait minutes for either.
+    """
     lab.everywhere(
         lambda host: lab.run(
             host,
+            "systemctl stop kubelet; rm -rf /etc/kubernetes/manifests /etc/kubernetes/*.conf; "
             "kubeadm reset -f >/dev/null 2>&1; rm -rf /var/lib/multinic/member.json /etc/kubernetes/* /var/lib/etcd "
-            "/var/lib/kubelet/*; systemctl stop kubelet; mkdir -p /etc/kubernetes/manifests /var/lib/kubelet",
+            "/var/lib/kubelet/*; mkdir -p /etc/kubernetes/manifests /var/lib/kubelet",
             120,
         )
     )
