@@ -96,6 +96,21 @@ def _write(lab: Lab, host: str, path: str, content: str) -> None:
     lab.run(host, f"mkdir -p $(dirname {path}); echo {encoded} | base64 -d > {path}")
 
 
+def measured(lab: Lab, attempts: int = 3) -> float:
+    """The seconds of the first attempt that ends well.
+
+    Plain kubeadm 1.20 has etcd stand still while its second member joins; hosts that join in that moment may give up.
+    """
+    for left in range(attempts - 1, -1, -1):
+        reset(lab)
+        try:
+            return measure(lab)
+        except AssertionError:
+            if not left:
+                raise
+    raise AssertionError("no attempt was made")
+
+
 def measure(lab: Lab) -> float:
     """Seconds from ``kubeadm init`` until every join has returned."""
 

@@ -486,8 +486,7 @@ def test_run_after_the_reboot_changes_nothing(seed_lab: Lab) -> None:
 
 def test_cluster_is_up_within_so_many_floors(seed_lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     """The last test: it takes the cluster down and makes it again by hand on the same hosts."""
-    floor.reset(seed_lab)
-    measured["floor"] = floor.measure(seed_lab)
+    measured["floor"] = floor.measured(seed_lab)
     measured["ratio"] = measured["cluster"] / measured["floor"]
     with capsys.disabled():
         print("\n" + json.dumps({name: round(value, 2) for name, value in measured.items()}))
