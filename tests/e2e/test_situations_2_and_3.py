@@ -7,6 +7,7 @@ from __future__ import annotations
 import ipaddress
 import json
 
+import pytest
 from harness import Lab
 
 HOSTS = ["master1", "master2", "master3", "node01"]
@@ -41,6 +42,7 @@ def test_gateway_and_a_run_killed_twice(gateway_lab: Lab) -> None:
     assert not gateway_lab.play("cluster").changed()
 
 
+@pytest.mark.slow
 def test_no_gateway(no_gateway_lab: Lab) -> None:
     """Situation 3, which the seed leaves to its user."""
     assert len(set(card_names(no_gateway_lab))) == 4, "the lab's hosts must name their cards differently"
