@@ -47,7 +47,9 @@ PAUSE = 0.5
 # What etcd says while another member is joining, electing or catching up.
 _TRANSIENT = re.compile(
     r"too many learner|unhealthy cluster|not enough started members|in sync with leader|leader changed|no leader"
-    r"|request timed out|deadline exceeded|raft proposal dropped",
+    r"|request timed out|deadline exceeded|raft proposal dropped"
+    # Another host's etcd that is still a learner: the next endpoint may know, and so may this one soon.
+    r"|not supported for learner",
     re.IGNORECASE,
 )
 

@@ -72,6 +72,7 @@ def test_a_static_pod_of_another_kind_is_an_error() -> None:
         ("etcdserver: unhealthy cluster", True),
         ("etcdserver: re-configuration failed due to not enough started members", True),
         ("etcdserver: leader changed", True),
+        ("https://192.0.2.1:2379: etcdserver: rpc not supported for learner", True),
         ("https://192.0.2.1:2379: [Errno 111] Connection refused", False),
         ("etcdserver: Peer URLs already exists", False),
         ("etcdserver: permission denied", False),
