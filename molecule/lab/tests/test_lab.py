@@ -41,5 +41,5 @@ def test_guest_is_a_debian_with_its_own_kernel(host: Host) -> None:
 
 
 def test_nothing_leaves_the_lab(host: Host) -> None:
-    assert host.run("ping -c 1 -W 2 192.168.160.1").rc == 0
+    assert host.run("ping -c 1 -w 10 192.168.160.1").rc == 0
     assert host.run("ping -c 1 -W 2 203.0.113.1").rc != 0
