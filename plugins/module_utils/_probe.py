@@ -10,6 +10,7 @@ hosts is in _proof_paths, some of what concerns a host alone in _proof_host.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -194,11 +195,15 @@ def _judge_clocks(hosts: Sequence[Seen], tolerance: float, found: Findings) -> N
         for host in hosts
         if (clock := host.probe.get("clock"))
     ]
-    agreeing = _agreeing(clocks, tolerance)
+    agreeing = frozenset(_agreeing(clocks, tolerance))
+    farthest = (
+        min(agreeing, key=lambda clock: (clock.latest, clock.name), default=None),
+        max(agreeing, key=lambda clock: (clock.earliest, clock.name), default=None),
+    )
     for clock in clocks:
         if clock in agreeing:
             continue
-        other = max(agreeing, key=clock.distance)
+        other = max(filter(None, farthest), key=clock.distance)
         off = clock.offset - other.offset
         found.error(
             clock.name,
@@ -213,8 +218,10 @@ def _judge_clocks(hosts: Sequence[Seen], tolerance: float, found: Findings) -> N
 def _agreeing(clocks: Sequence[_Clock], tolerance: float) -> list[_Clock]:
     """The largest group of which no two are certainly further apart; of several, the one that is behind."""
     starts = sorted(clock.earliest for clock in clocks)
-    groups = ([clock for clock in clocks if clock.earliest <= start <= clock.latest + tolerance] for start in starts)
-    return max(groups, key=len, default=[])
+    ends = sorted(clock.latest + tolerance for clock in clocks)
+    # A clock ends after it starts, so those that agree at a moment are those that started less those that ended before.
+    start = max(starts, key=lambda moment: bisect_right(starts, moment) - bisect_left(ends, moment), default=0.0)
+    return [clock for clock in clocks if clock.earliest <= start <= clock.latest + tolerance]
 
 
 def _judge_modules(host: Seen, found: Findings) -> None:
