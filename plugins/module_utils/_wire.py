@@ -38,6 +38,7 @@ GREETING = b"multinic"
 SPARE = 64  # files that the module itself and its Python have open
 MOST = 4096  # connections at once
 PATIENCE = 1.5  # seconds for a connection, while others wait for their turn
+OVERTIME = 2  # times the time to wait, at most, for attempts that have not been begun when it is over
 PAUSE = 0.002  # seconds between datagrams: Linux tells of at most 1000 closed ports a second
 STRIDE = 16  # packets or connections that are begun before answers are looked for
 
@@ -177,14 +178,15 @@ class Exchange:
                         self.read_icmp()
                 self.datagrams += [door for door in self.open_doors.values() if door.protocol == "udp"]
                 last = number + 1 == len(rounds)
-                self.collect(start + (wait if last else min(wait, rounds[number + 1])))
+                self.collect(
+                    start + (wait if last else min(wait, rounds[number + 1])), start + wait * OVERTIME if last else 0
+                )
                 if self.done():
                     return
         finally:
             icmp.close()
-            for door in self.open_doors.values():
-                if door.sock is not None:
-                    door.sock.close()
+            for door in list(self.open_doors.values()):
+                self.close(door)
 
     def done(self) -> bool:
         return not (self.missing or self.open_doors or self.queue or self.datagrams)
@@ -198,18 +200,31 @@ class Exchange:
             # Larger than the card's MTU, no such neighbour, a full queue, a firewall: none of it is an answer.
             packet.problem = errno.errorcode.get(problem.errno or 0, str(problem))
 
-    def collect(self, until: float) -> None:
+    def collect(self, until: float, overtime: float = 0.0) -> None:
+        """Wait for answers until that time, and into the overtime while some attempts could not even be begun.
+
+        On a busy host this process may wait longer for its turn than an answer takes: what has come meanwhile counts.
+        """
+        end = max(until, overtime)
         while True:
             self.open_next()
             left = until - time.monotonic()
-            if left <= 0 or self.done():
+            if self.done():
                 return
-            for number, _event in self.poll.poll(1000 * (min(left, PAUSE) if self.queue or self.datagrams else left)):
+            waiting = bool(self.queue or self.datagrams)
+            events = self.poll.poll(1000 * max(min(left, PAUSE) if waiting else left, 0))
+            for number, _event in events:
                 if number == self.icmp.fileno():
                     self.read_icmp()
                 elif number in self.open_doors:
                     self.read_door(self.open_doors[number])
             self.give_up()
+            if left <= 0 and not events:
+                if not waiting or time.monotonic() >= end:
+                    return
+                until = min(time.monotonic() + PATIENCE, end)
+            elif time.monotonic() >= end:
+                return
 
     def read_icmp(self) -> None:
         for _number in range(100):
@@ -264,6 +279,7 @@ class Exchange:
         if not waiting:
             door.answer = answer(door, code)
             sock.close()
+            door.sock = None
             return
         self.open_doors[sock.fileno()] = door
         self.poll.register(sock, select.POLLIN if door.protocol == "udp" else select.POLLOUT)
@@ -303,6 +319,7 @@ class Exchange:
             del self.open_doors[door.sock.fileno()]
             self.poll.unregister(door.sock)
             door.sock.close()
+            door.sock = None
 
     def give_up(self) -> None:
         """Doors that stay silent make room for those that wait."""

@@ -211,6 +211,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._wire import A
 
 SSH = 22
 FIRST_PART = 0.6  # of the time to wait; the rest is for a closer look at what did not answer
+SECOND_PART = 1.2  # seconds: the kernel repeats a connection's first packet after one
 ARP_SECONDS = 0.3
 LEAST_PAUSE = 0.15
 MOST_PAUSE = 0.5
@@ -239,6 +240,10 @@ def measure(pinger: Pinger, peers: Sequence[dict[str, Any]], wait: float) -> lis
     pinger.run([*small, *full], wait * FIRST_PART, [door for some in doors.values() for door in some])
     narrow = [large for little, large in zip(small, full) if answered(little) and not answered(large)]
     silent = [little for little in small if not answered(little)]
+    unsettled = [door for little in small if answered(little) for door in doors[little.address] if not door.answer]
+    if unsettled:
+        # The host answers and a port of it does not: a firewall, or a frame that got lost on a busy machine.
+        pinger.run([], SECOND_PART, unsettled)
     if silent:
         ssh = {little.address: Door(little.address, SSH) for little in silent}
         pinger.trace(silent, (end - time.monotonic()) / (2 if narrow else 1), list(ssh.values()))

@@ -20,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -64,8 +66,24 @@ address add {internal}/16 dev ens32
 address add {external}/16 dev ens33
 route add default via {gateway}
 END
-exec /usr/sbin/sshd -D -f {folder}/{name}.conf
+exec env LD_LIBRARY_PATH={folder}/lib {sshd} -D -f {folder}/{name}.conf
 """
+
+
+@contextmanager
+def room_for_neighbours(hosts: int) -> Iterator[None]:
+    """Namespaces share one kernel, and with it one neighbour table: it must hold all pairs, as it need not on a real host."""
+    limits = {}
+    for number in (3, 2, 1):
+        path = Path(f"/proc/sys/net/ipv4/neigh/default/gc_thresh{number}")
+        if path.exists():
+            limits[path] = path.read_text(encoding="ascii")
+            path.write_text(f"{max(int(limits[path]), 4 * hosts * hosts)}\n", encoding="ascii")
+    try:
+        yield
+    finally:
+        for path, before in reversed(limits.items()):
+            path.write_text(before, encoding="ascii")
 
 
 def run(*command: str, text: str = "") -> str:
@@ -75,9 +93,39 @@ def run(*command: str, text: str = "") -> str:
     return done.stdout
 
 
-def boot(folder: Path, name: str, number: int) -> None:
+def sshd(folder: Path) -> Path:
+    """This machine's sshd; where it has none, the distribution's, unpacked here, for installing it would start it."""
+    installed = Path("/usr/sbin/sshd")
+    if not installed.exists():
+        packages = folder / "packages"
+        packages.mkdir()
+        done = subprocess.run(
+            ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", "openssh-server", "libwrap0"],
+            cwd=packages,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            sys.exit(f"This machine has no sshd, and its package cannot be had:\n{done.stderr}")
+        for package in packages.glob("*.deb"):
+            run("dpkg-deb", "--extract", str(package), str(packages))
+        (folder / "lib").mkdir()
+        for library in packages.glob("**/*.so*"):
+            library.rename(folder / "lib" / library.name)
+        installed = packages / "usr/sbin/sshd"
+    users = Path("/etc/passwd").read_text(encoding="utf-8")
+    if "\nsshd:" not in users:
+        known = folder / "passwd"
+        known.write_text(f"{users}sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n", encoding="utf-8")
+        run("mount", "--bind", str(known), "/etc/passwd")
+    return installed
+
+
+def boot(folder: Path, name: str, number: int, server: Path) -> None:
     """One host, and its two cards in the two networks."""
     values = {
+        "sshd": server,
         "name": name,
         "folder": folder,
         "machine_id": f"{number:032x}",
@@ -153,8 +201,9 @@ def measure(hosts: int, folder: Path) -> None:
         f"address add {CONTROLLER}/16 dev ens33\naddress add {GATEWAY}/16 dev ens33\n",
     )
     names = [f"host{number:03d}" for number in range(hosts)]
+    server = sshd(folder)
     for number, name in enumerate(names):
-        boot(folder, name, number)
+        boot(folder, name, number, server)
     hosts_file = inventory(folder, names)
     print(f"{hosts} hosts run", flush=True)
     ping, code, output = ansible("ansible", "all", "-i", str(hosts_file), "-m", "ansible.builtin.ping")
@@ -198,12 +247,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=100)
     hosts = parser.parse_args().hosts
-    if not Path("/usr/sbin/sshd").exists():
-        sys.exit(
-            "This needs sshd, which would also serve this machine, so it is left to you: apt-get install openssh-server"
-        )
     if not os.environ.get(INSIDE):
-        with tempfile.TemporaryDirectory(prefix="multinic-bench-") as folder:
+        with tempfile.TemporaryDirectory(prefix="multinic-bench-") as folder, room_for_neighbours(hosts):
             command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
             done = subprocess.run(
                 [*command, sys.executable, *sys.argv], env={**os.environ, INSIDE: folder}, check=False

@@ -33,6 +33,25 @@ def test_more_doors_than_files_are_tried_in_turns(monkeypatch: pytest.MonkeyPatc
     assert {(door.protocol, door.answer) for door in doors} == {("tcp", "refused"), ("udp", "closed")}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose the card")
+def test_what_a_busy_host_could_not_begin_in_time_is_begun_after_it() -> None:
+    doors = [_wire.Door("127.0.0.1", port, "udp") for port in range(40000, 40100)]  # take at least 0.2 s
+    _wire.Pinger("127.0.0.1", "lo").run([], 0.15, doors, rounds=(0.0,))
+    assert {door.answer for door in doors} == {"closed"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose the card")
+def test_a_door_that_stayed_silent_may_be_tried_again() -> None:
+    door = _wire.Door("127.0.0.1", 40000, "udp")
+    pinger = _wire.Pinger("127.0.0.1", "lo")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 40000))
+        pinger.run([], 0.2, [door])
+    assert (door.answer, door.sock) == ("", None)
+    pinger.run([], 2, [door])
+    assert door.answer == "closed"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may send echo requests")
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_both_families_are_echoed_and_refused(address: str) -> None:
