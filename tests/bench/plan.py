@@ -21,14 +21,18 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "unit"), str(Path(__file__).parents[2] / ".collections")]
 
-from network_hosts import card, default_route, facts
+from network_hosts import MANIFEST, card, default_route, facts
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import Host, plan_cluster
+from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import Bundle, Host, plan_cluster
 
+# Where the cluster network comes from, and a pod network that needs Calico's choice predicted on every host.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "cidr": {"cluster_network": "10.20.0.0/16"},
-    "auto": {"cluster_network": "auto"},
+    "cidr": {"cluster_network": "10.20.0.0/16", "cni": "none"},
+    "auto": {"cluster_network": "auto", "cni": "none"},
+    "cidr, calico": {"cluster_network": "10.20.0.0/16", "cni": "calico"},
+    "auto, calico": {"cluster_network": "auto", "cni": "calico"},
 }
+BUNDLE = Bundle(path="bundle", manifest={**MANIFEST, "kubernetes_version": "v1.31.0"})
 INTERNAL, EXTERNAL = ip_network("10.20.0.0/16"), ip_network("172.20.0.0/16")
 
 
@@ -65,7 +69,7 @@ def seconds(hosts: list[Host], settings: dict[str, Any]) -> float:
     best = float("inf")
     for _turn in range(3):
         started = time.perf_counter()
-        result = plan_cluster(hosts, settings)
+        result = plan_cluster(hosts, settings, BUNDLE)
         best = min(best, time.perf_counter() - started)
         assert result.sound and len(result.plan["hosts"]) == len(hosts), result.findings[:3]
     return best
@@ -83,13 +87,12 @@ def main() -> None:
     sizes = [most // 4, most // 2, most]
     figures: dict[str, Any] = {"hosts": most}
     for name, settings in SETTINGS.items():
-        settings = {**settings, "cni": "none", "kubernetes_version": "v1.31.0"}
         times = [seconds(hosts[:size], settings) for size in sizes]
         for size, taken in zip(sizes, times, strict=True):
-            print(f"{name:5} {size:6} hosts {taken:7.3f} s")
+            print(f"{name:13} {size:6} hosts {taken:7.3f} s")
         growth = (times[-1] / times[0]) ** 0.5
         if times[-1] > figures.get("seconds", 0.0):
-            figures.update(seconds=round(times[-1], 3), growth_per_doubling=round(growth, 2), cluster_network=name)
+            figures.update(seconds=round(times[-1], 3), growth_per_doubling=round(growth, 2), case=name)
     print(json.dumps(figures))
 
 
