@@ -160,6 +160,25 @@ class Lab:
         assert done.returncode == 0, done.stdout + done.stderr
         return {"output": done.stdout}
 
+    def ping(self) -> float:
+        """Seconds of ``ansible all -m ping``: the least that anything Ansible does with these hosts takes."""
+        command = [
+            "ansible",
+            "all",
+            "-i",
+            str(self.inventory),
+            "-e",
+            f"lab_name={self.name}",
+            "-m",
+            "ansible.builtin.ping",
+        ]
+        started = time.monotonic()
+        done = subprocess.run(
+            command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return time.monotonic() - started
+
     # --- hosts ---------------------------------------------------------------------------------------------------
 
     @property

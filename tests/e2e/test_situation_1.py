@@ -149,6 +149,8 @@ def test_preflight_of_good_hosts_passes(seed_lab: Lab, untouched: dict[str, str]
     started = time.monotonic()
     run = seed_lab.play("preflight")
     measured["preflight"] = time.monotonic() - started
+    measured["ping"] = seed_lab.ping()
+    measured["preflight to ping"] = measured["preflight"] / measured["ping"]
     assert not run.changed()
     for host in HOSTS:
         assert "192.168.253." in run.output and host in run.output
