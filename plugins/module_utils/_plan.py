@@ -625,11 +625,16 @@ def _check_overlaps(node: _Node, wishes: Settings, found: Findings) -> None:
         for link, network in _host_networks(node):
             if link.made and network.num_addresses > 1 and choice.link.name != link.name:
                 for mine, theirs in _pairs((choice.address.network,), (network,)):
-                    found.error(
+                    # The more specific route wins.
+                    hidden = theirs.prefixlen < mine.prefixlen
+                    tell = found.warning if hidden else found.error
+                    tell(
                         node.name,
                         "cluster_network",
                         f"{theirs} of {link.name} overlaps the cluster network {mine}",
-                        "Part of the cluster's addresses would be looked for behind that card.",
+                        f"What is behind {link.name} with an address of the cluster network cannot be reached from this host."
+                        if hidden
+                        else "Part of the cluster's addresses would be looked for behind that card.",
                         f"Give {link.name} another network (docker: bip or default-address-pools in daemon.json).",
                     )
 

@@ -260,6 +260,16 @@ def test_given_time_servers_are_used() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("docker", "severity"),
+    [("192.168.128.1/17", "warning"), ("192.168.253.254/24", "error"), ("192.168.253.9/30", "error")],
+)
+def test_a_wider_network_of_docker_hides_nothing_of_the_clusters(docker: str, severity: str) -> None:
+    result = plan(extra_card(card("docker0", docker, kind="bridge"))())
+    (finding,) = (item for item in result.findings if "of docker0 overlaps" in item.found)
+    assert (finding.host, finding.severity) == ("node01", severity)
+
+
 def test_the_users_calico_method_is_honoured() -> None:
     result = plan(variables={"calico_autodetection_method": "can-reach=192.168.253.1"})
     assert result.plan["cni"]["autodetection_method"] == "can-reach=192.168.253.1"
