@@ -28,7 +28,7 @@ HERE := .collections/ansible_collections/multinic/kubernetes
 SANITY := $(MULTINIC_CACHE)/sanity
 # The small cluster of molecule walks the road of the end-to-end tests once more, so it is for `make test-all`.
 MOLECULE_SCENARIOS ?= $(if $(SLOW),--all,-s default -s apiserver_balancer -s lab -s node -s preflight)
-E2E ?= -v -x
+E2E ?= -v $(if $(SLOW),,-x)
 SLOW ?=
 LAYERS := lint types sanity unit netns page molecule e2e
 STATIC := lint types sanity unit netns page

@@ -1029,9 +1029,12 @@ def _bundle_facts(bundle: Optional[Bundle]) -> dict[str, Any]:
         "path": bundle.path if bundle else "",
         "sha256": bundle.sha256 if bundle else "",
         "unpacked_mb": -(-size // 2**20),
+        # Those that it has packages for; nothing where the bundle could not be read.
         "distributions": sorted(
             {str(part["distribution"]) for part in manifest.get("parts") or () if part.get("kind") == "package"}
-        ),
+        )
+        if manifest
+        else None,
     }
 
 

@@ -239,8 +239,8 @@ def _judge_modules(host: Seen, found: Findings) -> None:
 def _judge_needs(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
     """What must be there already where the bundle has no packages to bring it."""
     system = f"{host.fact('system', 'os_id') or ''}-{host.fact('system', 'os_version') or ''}".rstrip("-").lower()
-    bundle = plan.get("bundle") or {}
-    if not bundle.get("path") or system in (bundle.get("distributions") or ()):
+    distributions = (plan.get("bundle") or {}).get("distributions")
+    if distributions is None or system in distributions:
         return
     missing = {
         what: sorted(name for name, there in (host.probe.get(key) or {}).items() if not there and name != DOCKER)

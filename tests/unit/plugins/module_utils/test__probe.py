@@ -492,3 +492,14 @@ def test_probe_arguments_are_the_plans() -> None:
     arguments = _probe.probe_arguments(PLAN, "node01")
     assert (arguments["interface"], arguments["source"]) == ("ens32", "192.168.253.131")
     assert [item["name"] for item in arguments["peers"]] == ["master1", "master2", "master3"]
+
+
+@pytest.mark.parametrize(("distributions", "told"), [(None, 0), ([], 1), (["ubuntu-24.04"], 1), (["debian-12"], 0)])
+def test_what_a_bundle_would_bring_is_missed_only_where_the_bundle_is_known(
+    distributions: list[str] | None, told: int
+) -> None:
+    plan = {**PLAN, "bundle": {"path": "/nowhere/kube.tar.gz", "distributions": distributions}}
+    facts = seed_facts("node01", 131, system={"os_id": "debian", "os_version": "12"})
+    probes = {"node01": {**measured("node01"), "commands": {"runc": False}}}
+    found = _probe.judge(plan, {"node01": facts}, probes, {}, only=["node01"])
+    assert len([item for item in found if item.found.startswith("it lacks")]) == told
