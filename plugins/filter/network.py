@@ -67,7 +67,7 @@ def _network(facts: t.Any) -> HostNetwork:
 def _choice(network: HostNetwork, value: t.Any, common: _select.Selection | None = None) -> _select.Choice:
     try:
         selectors = _select.parse_selectors(value)
-        return _select.choose(network, selectors, None, common or _select.common_network({"": network}, None))[0]
+        return _select.choose(network, selectors, (), common or _select.common_network({"": network}, ()))[0]
     except _select.SelectionError as problem:
         raise AnsibleFilterError(f"{problem.found}. {problem.why} {problem.remedy}") from problem
     except ValueError as problem:
@@ -78,7 +78,7 @@ def _chosen(hosts: t.Any, value: t.Any) -> list[_calico.Chosen]:
     if not isinstance(hosts, t.Mapping) or not hosts:
         raise AnsibleFilterError("the input must be a mapping of host names to their ansible_facts")
     networks = {str(name): _network(facts) for name, facts in hosts.items()}
-    common = _select.common_network(networks, None)
+    common = _select.common_network(networks, ())
     chosen = []
     for name, network in sorted(networks.items()):
         try:

@@ -65,6 +65,7 @@ class CardFiles(NamedTuple):
     speed: str = ""
     duplex: str = ""
     rp_filter: str = ""
+    accept_ra: str = ""
 
 
 def parse_json(text: str) -> list[dict[str, Any]]:
@@ -101,6 +102,7 @@ def _link(item: Mapping[str, Any], card: CardFiles) -> dict[str, Any]:
         "speed_mbps": positive(card.speed),
         "duplex": card.duplex.strip() if card.duplex.strip() in {"full", "half"} else None,
         "rp_filter": whole(card.rp_filter),
+        "accept_ra": whole(card.accept_ra),
         "addresses": [address for entry in item.get("addr_info") or () for address in _address(entry)],
     }
 
@@ -141,6 +143,7 @@ def parse_routes(text: str, family: int) -> list[dict[str, Any]]:
                     "table": _table(item.get("table", "main")),
                     "type": item.get("type", "unicast"),
                     "scope": item.get("scope", "global"),
+                    "protocol": item.get("protocol", ""),
                 }
             )
     return routes

@@ -69,6 +69,7 @@ ansible_facts:
               speed_mbps: 10000
               duplex: full
               rp_filter: 1
+              accept_ra: 1
               addresses:
                 - address: 192.168.253.129
                   prefix: 24
@@ -92,6 +93,7 @@ ansible_facts:
               table: main
               type: unicast
               scope: global
+              protocol: static
         rules:
           description: Policy routing rules.
           returned: success
@@ -216,6 +218,7 @@ class Host:
                 self.read(f"{base}/speed"),
                 self.read(f"{base}/duplex"),
                 self.read(f"/proc/sys/net/ipv4/conf/{name}/rp_filter"),
+                self.read(f"/proc/sys/net/ipv6/conf/{name}/accept_ra"),
             )
         return _facts.parse_links(self.run_ip("-j", "-d", "address", "show"), cards)
 
