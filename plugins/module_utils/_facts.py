@@ -363,6 +363,12 @@ def member_version(marker: str) -> str:
     return _of_marker(marker, "kubernetes_version")
 
 
+def kubelet_node_ip(text: str) -> str:
+    """The --node-ip of kubeadm's file of kubelet's flags: one address, or one of each family with a comma."""
+    found = re.search(r"--node-ip=([0-9A-Fa-f.:,]+)", text)
+    return found.group(1) if found else ""
+
+
 def _of_marker(marker: str, name: str) -> str:
     try:
         data = json.loads(marker or "{}")

@@ -234,6 +234,7 @@ def plan_cluster(
     for check in (_check_members, _check_bundle_fits, _check_image_names):
         check(distinct, wishes, bundle, install)
     _check_member_versions(distinct, version, install)
+    _check_member_families(distinct, install)
     chosen = [node for node in nodes if node.choices]
     _check_cards([node for node in distinct if node.choices], found)
     made = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
@@ -792,6 +793,21 @@ def _check_member_versions(nodes: Sequence[_Node], version: str, found: Findings
                 "pods, and leave the control plane as it is.",
                 f"Give the bundle of {held}. If the cluster was upgraded by hand with kubeadm upgrade, write the new "
                 "version into /var/lib/multinic/member.json on each of its hosts.",
+            )
+
+
+def _check_member_families(nodes: Sequence[_Node], found: Findings) -> None:
+    """Services and pods have the families that kubeadm init was given; no later run changes them."""
+    for node in nodes:
+        held = str(node.fact("kubernetes", "node_ip") or "")
+        families = tuple(address.version for text in held.split(",") for address in [as_address(text)] if address)
+        if families and node.choices and families != node.families:
+            found.error(
+                node.name,
+                "cluster_network",
+                f"it is a member with {held} ({_named(families)}), but {_named(node.families)} is planned",
+                "The families of a cluster, and which is the primary one, are fixed when it is made.",
+                f"Set cluster_network to {_named(families)} as before, or make the cluster anew (kubeadm reset on all hosts).",
             )
 
 

@@ -74,6 +74,11 @@ def flags_of(text: str) -> dict[str, str]:
     return dict(re.findall(r"^\s*(?:- )?[\"']?--([a-z0-9-]+)=([^\s\"']*)", text, re.MULTILINE))
 
 
+def loopback_of(etcd: Mapping[str, str]) -> str:
+    """The loopback address that an etcd listens on for clients, by its flags: kubeadm takes one family's."""
+    return "::1" if "//[::1]:" in etcd.get("listen-client-urls", "") else "127.0.0.1"
+
+
 def node_of(item: Mapping[str, Any]) -> dict[str, Any]:
     """What matters of a node of the API."""
     status, metadata, spec = item.get("status") or {}, item["metadata"], item.get("spec") or {}

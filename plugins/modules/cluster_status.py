@@ -423,7 +423,8 @@ def real_server(source: Sequence[Any]) -> str:
 def ask_etcd(method: str, path: str, body: Optional[str] = None) -> dict[str, Any]:
     context = ssl.create_default_context(cafile=str(ETCD_PKI / "ca.crt"))
     context.load_cert_chain(ETCD_PKI / "healthcheck-client.crt", ETCD_PKI / "healthcheck-client.key")
-    connection = HTTPSConnection("127.0.0.1", 2379, timeout=5, context=context)
+    flags = core.flags_of(read(MANIFESTS / "etcd.yaml"))
+    connection = HTTPSConnection(core.loopback_of(flags), 2379, timeout=5, context=context)
     try:
         connection.request(method, path, body=body)
         response = connection.getresponse()

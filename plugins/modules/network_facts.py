@@ -151,7 +151,7 @@ ansible_facts:
           description: Whether the host is a member of a cluster, of whose, and with which version.
           returned: success
           type: dict
-          sample: {member: false, admin_conf: false, node_name: "", version: "", kubelet_conf: false, ours: false}
+          sample: {member: false, admin_conf: false, node_name: "", version: "", node_ip: "", kubelet_conf: false, ours: false}
         disk:
           description: Free and total space of the file system that holds /var/lib, in MiB.
           returned: success
@@ -336,6 +336,7 @@ class Host:
             "admin_conf": os.path.exists("/etc/kubernetes/admin.conf"),
             "node_name": _facts.member_node_name(marker or ""),
             "version": _facts.member_version(marker or ""),
+            "node_ip": _facts.kubelet_node_ip(self.read("/var/lib/kubelet/kubeadm-flags.env")) if marker else "",
             "kubelet_conf": os.path.exists("/etc/kubernetes/kubelet.conf"),
             "ours": OURS.is_dir(),
         }

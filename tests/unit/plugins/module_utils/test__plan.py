@@ -526,6 +526,22 @@ def test_a_default_route_of_an_advertisement_is_kept(accept_ra: int, protocol: s
     assert ipv4.plan["hosts"]["node01"]["accept_ra"] == []
 
 
+@pytest.mark.parametrize(
+    ("held", "refused"),
+    [
+        ("192.168.253.131", "it is a member with 192.168.253.131 (IPv4), but IPv4 and IPv6 is planned"),
+        ("fd00:253::131,192.168.253.131", "(IPv6 and IPv4), but IPv4 and IPv6 is planned"),
+        ("192.168.253.131,fd00:253::131", ""),
+        ("", ""),
+    ],
+)
+def test_the_families_of_a_member_stay(held: str, refused: str) -> None:
+    member = {**MEMBER, "node_name": "node01", "node_ip": held}
+    findings = wrong(plan(dual_stack(node01={"kubernetes": member})))
+    assert [item.host for item in findings] == (["node01"] if refused else [])
+    assert all(refused in item.found for item in findings)
+
+
 def test_auto_without_a_difference_is_told() -> None:
     def even(name: str, last: int) -> dict[str, Any]:
         return {
