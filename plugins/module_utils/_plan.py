@@ -105,7 +105,7 @@ class NodePlan:
     mtu: int
     vip_route: dict[str, str]  # the first of them
     vip_routes: list[dict[str, str]]
-    accept_ra: list[str]  # cards whose default route goes on coming from a router's advertisement
+    sysctls: dict[str, str]  # what this host alone needs
     firewall: str
     reasons: list[str]
 
@@ -1065,7 +1065,7 @@ def _node_plan(node: _Node, vips: Sequence[IPAddress]) -> Optional[NodePlan]:
         mtu=choice.link.mtu,
         vip_route=routes[0],
         vip_routes=routes,
-        accept_ra=accept_ra,
+        sysctls={f"net/ipv6/conf/{card}/accept_ra": "2" for card in accept_ra},
         firewall=_firewall(node),
         reasons=[
             *node.reasons,

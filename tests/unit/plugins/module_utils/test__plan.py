@@ -520,10 +520,10 @@ def test_a_default_route_of_an_advertisement_is_kept(accept_ra: int, protocol: s
     inner = {"links": [card("ens32", f"{INTERNAL}.131/24", "fd00:253::131/64", accept_ra=accept_ra)], "routes": [route]}
     result = plan(dual_stack(node01=inner))
     node = result.plan["hosts"]["node01"]
-    assert node["accept_ra"] == cards
+    assert node["sysctls"] == {f"net/ipv6/conf/{name}/accept_ra": "2" for name in cards}
     assert any("accept_ra is 2" in text for text in node["reasons"]) == bool(cards)
     ipv4 = plan(dual_stack("192.168.253.0/24", node01=inner))
-    assert ipv4.plan["hosts"]["node01"]["accept_ra"] == []
+    assert ipv4.plan["hosts"]["node01"]["sysctls"] == {}
 
 
 @pytest.mark.parametrize(
