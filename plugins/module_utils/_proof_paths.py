@@ -318,9 +318,8 @@ def judge_firewall(host: Seen, tried_by: Sequence[_Try], plan: Mapping[str, Any]
         )
     if needed:
         return
-    if host.node["address"] != addresses_of(host.node)[0]:
-        return  # of what was not tried the primary family tells
-    if wall and wall != "nftables" and not host.fact("kubernetes", "member"):
+    told_once = host.node["address"] == addresses_of(host.node)[0]
+    if wall and wall != "nftables" and told_once and not host.fact("kubernetes", "member"):
         found.warning(
             host.name,
             "",

@@ -35,8 +35,8 @@ RESTARTS_OF_INTEREST = ("etcd-", "kube-apiserver-")
 
 
 def hex_address(text: str) -> str:
-    """An address as /proc/net/ip_vs writes it: hexadecimal IPv4, or IPv6 in brackets."""
-    if text.startswith("["):
+    """An address as /proc/net/ip_vs writes it: hexadecimal IPv4, or IPv6 in brackets; ip_vs_conn leaves them out."""
+    if ":" in text:
         return str(ipaddress.ip_address(text.strip("[]")))
     return str(ipaddress.ip_address(int(text, 16)))
 
