@@ -224,7 +224,6 @@ def plan_cluster(
     given, wishes = wishes, wishes.in_families(families or (4,))
     reasons += _default_reasons(given, wishes)
     _check_dual_stack(families, version, install)
-    _check_carried_out(families, install)
     _check_settings(wishes, len(inventory), stand_ins, found)
     _check_bundle_has_calico(wishes, bundle, install)
     distinct = _check_twins(nodes, found)
@@ -544,17 +543,6 @@ def _check_dual_stack(families: Sequence[int], version: str, found: Findings) ->
             f"the cluster network is {_named(families)}, and the bundle holds Kubernetes {version}",
             "kubelet takes an address of each family from 1.20 on.",
             "Use a bundle with Kubernetes 1.20 or newer, or set cluster_network to one network alone.",
-        )
-
-
-def _check_carried_out(families: Sequence[int], found: Findings) -> None:
-    if 6 in families:
-        found.error(
-            "",
-            "cluster_network",
-            f"the cluster network is {_named(families)}",
-            "IPv6, alone or beside IPv4, is planned, but not carried out yet.",
-            "Set cluster_network to an IPv4 network alone.",
         )
 
 
