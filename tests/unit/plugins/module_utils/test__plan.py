@@ -522,6 +522,36 @@ def test_a_default_route_of_an_advertisement_is_kept(accept_ra: int, protocol: s
     assert ipv4.plan["hosts"]["node01"]["sysctls"] == {}
 
 
+@given(
+    hosts=st.permutations(dual_stack()),
+    first=st.sampled_from([4, 6]),
+    pods=st.permutations([DEFAULT_PODS[4], DEFAULT_PODS[6]]),
+    vips=st.permutations([DEFAULT_VIP[4], DEFAULT_VIP[6]]),
+)
+@settings(max_examples=30, deadline=None)
+def test_every_list_of_two_families_has_the_order_of_the_cluster_network(
+    hosts: list[Host], first: int, pods: list[str], vips: list[str]
+) -> None:
+    value = DUAL if first == 4 else DUAL[::-1]
+    result = plan(
+        [replace(host, cluster_network=value) for host in hosts], {"pod_cidr": pods, "apiserver_vip": ",".join(vips)}
+    )
+    assert result.findings == []
+    families = [first, 10 - first]
+    made = result.plan
+    for networks in (made["pod_cidr"].split(","), made["service_cidr"].split(","), made["kube_proxy"]["exclude_cidrs"]):
+        assert [ip_network(text).version for text in networks] == families
+    for node in made["hosts"].values():
+        assert [ip_address(text).version for text in node["addresses"]] == families
+        assert [ip_network(text).version for text in node["networks"]] == families
+        for route, server in zip(node["vip_routes"], made["apiserver"]["virtual_servers"], strict=True):
+            assert route["destination"] == str(ip_network(server["vip"]))
+            assert ip_address(route["source"]).version == ip_address(server["vip"]).version
+            assert {ip_address(text).version for text in server["real_servers"]} == {ip_address(server["vip"]).version}
+    variables = {"pod_cidr": [DEFAULT_PODS[4], DEFAULT_PODS[6]], "apiserver_vip": [DEFAULT_VIP[4], DEFAULT_VIP[6]]}
+    assert made == plan([replace(host, cluster_network=value) for host in dual_stack()], variables).plan
+
+
 @pytest.mark.parametrize(
     ("held", "refused"),
     [
