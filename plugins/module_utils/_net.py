@@ -110,6 +110,11 @@ class Address:
         return self.network.prefixlen == self.network.max_prefixlen
 
     @property
+    def fleeting(self) -> bool:
+        """True for an IPv6 address of router advertisements or DHCP: it goes with the link, and may come back as another."""
+        return self.family == 6 and self.dynamic
+
+    @property
     def usable(self) -> bool:
         """True where other hosts could use the address: no loopback, link-local, multicast or host scope."""
         ip = self.ip

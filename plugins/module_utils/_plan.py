@@ -576,6 +576,14 @@ def _check_cards(nodes: Sequence[_Node], found: Findings) -> None:
                 "The cluster's card must have a link.",
                 f"Bring it up (ip link set {link.name} up), check cable and switch, or choose another network.",
             )
+        for fleeting in (choice.address.ip for choice in node.choices if choice.address.fleeting):
+            found.warning(
+                node.name,
+                "cluster_network",
+                f"{fleeting} of {link.name} comes from router advertisements or DHCP",
+                "It is gone while the link is down, may come back as another, and a node keeps the address that it joined with.",
+                "Configure an address of the host's own on that card; it is preferred to this one.",
+            )
         if link.mtu < largest:
             found.warning(
                 node.name,

@@ -178,6 +178,7 @@ def _rank(pair: tuple[Link, Address]) -> tuple[Any, ...]:
         not link.works,
         address.secondary,
         address.deprecated,
+        address.fleeting,
         address.single,
         -(link.speed_mbps or 0),
         -link.mtu,

@@ -552,6 +552,17 @@ def test_every_list_of_two_families_has_the_order_of_the_cluster_network(
     assert made == plan([replace(host, cluster_network=value) for host in dual_stack()], variables).plan
 
 
+def test_an_address_that_goes_with_the_link_is_taken_last_and_told() -> None:
+    fleeting = address("fd00:253::aaaa:131/64", dynamic=True)
+    beside = {"links": [card("ens32", f"{INTERNAL}.131/24", fleeting, "fd00:253::131/64")]}
+    result = plan(dual_stack(node01=beside), {"cni": "none"})
+    assert result.findings == []
+    assert result.plan["hosts"]["node01"]["addresses"][1] == "fd00:253::131"
+    (finding,) = plan(dual_stack(node01={"links": [card("ens32", f"{INTERNAL}.131/24", fleeting)]})).findings
+    assert (finding.severity, finding.host) == ("warning", "node01")
+    assert finding.found.startswith("fd00:253::aaaa:131 of ens32 comes from router advertisements")
+
+
 @pytest.mark.parametrize(
     ("held", "refused"),
     [
