@@ -107,6 +107,14 @@ BAD_INPUTS: list[BadInput] = [
         *HOSTS,
     ),
     everywhere(
+        "second-network-of-a-family-that-the-hosts-have-not",
+        "cluster_network",
+        "192.168.253.0/24,fd00:253::/64",
+        "inside fd00:253::/64",
+        "Set cluster_network to a network that the host is on",
+        *HOSTS,
+    ),
+    everywhere(
         "prefix-longer-than-an-address",
         "cluster_network",
         "192.168.253.0/33",
@@ -267,7 +275,7 @@ BAD_INPUTS: list[BadInput] = [
         "one-host-on-the-external-network",
         "cni",
         "they are on 2 (192.168.160.0/23: node01; 192.168.253.0/24: master1, master2, master3)",
-        "Put all hosts on one IPv4 network",
+        "Put all hosts on one network",
         hosts={"node01": {"cluster_network": "ens33"}},
     ),
     # --- the way in and the groups --------------------------------------------------------------------------------
@@ -368,7 +376,7 @@ BAD_INPUTS: list[BadInput] = [
         "vip-of-the-other-family",
         "apiserver_vip",
         "fd00:97::2",
-        "fd00:97::2 is IPv6",
+        "fd00:97::2 is IPv6, but the cluster network is IPv4",
         "Set apiserver_vip to an IPv4 address",
     ),
     everywhere("vip-is-loopback", "apiserver_vip", "127.0.0.1", "'127.0.0.1' is a loopback", "such as 10.103.97.2"),
@@ -395,7 +403,18 @@ BAD_INPUTS: list[BadInput] = [
         "Write a free address",
     ),
     everywhere(
-        "vip-is-a-list", "apiserver_vip", ["10.103.97.2"], "['10.103.97.2'] is not a text", "Write a free address"
+        "vip-is-two-of-a-family",
+        "apiserver_vip",
+        ["10.103.97.2", "10.103.97.3"],
+        "10.103.97.2, 10.103.97.3: at most one address per family",
+        "one per family",
+    ),
+    everywhere(
+        "vip-of-a-family-that-the-hosts-have-not",
+        "apiserver_vip",
+        "10.103.97.2,fd00:97::2",
+        "fd00:97::2 is IPv6, but the cluster network is IPv4",
+        "Set apiserver_vip to an IPv4 address",
     ),
     beside(
         "node01",
@@ -518,8 +537,15 @@ BAD_INPUTS: list[BadInput] = [
         "families-differ",
         "service_cidr",
         "fd00:96::/112",
-        "fd00:96::/112 is IPv6",
+        "fd00:96::/112 is IPv6, but the cluster network is IPv4",
         "Set service_cidr to an IPv4 network",
+    ),
+    everywhere(
+        "pods-of-a-family-that-the-hosts-have-not",
+        "pod_cidr",
+        "100.64.0.0/10,fd00:64::/48",
+        "100.64.0.0/10,fd00:64::/48 is IPv4 and IPv6, but the cluster network is IPv4",
+        "Set pod_cidr to an IPv4 network",
     ),
     everywhere(
         "domain-with-a-dot-first", "dns_domain", ".local", "'.local' is not a DNS name", "such as cluster.local"

@@ -8,7 +8,7 @@ This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, s
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,38 @@ class Check:
         return found
 
 
+@dataclass(frozen=True)
+class Balanced:
+    """One VIP as one host balances it. There is one for each family that has a VIP."""
+
+    vip: str
+    source: str  # the host's cluster address in the VIP's family
+    real_servers: tuple[str, ...]
+    last_resort: str  # gets the requests while no server passes its checks
+
+
+def balanced(cluster: Mapping[str, Any], node: Mapping[str, Any]) -> list[Balanced]:
+    """What the host balances, in the plan's order of families."""
+    apiserver, first = cluster["apiserver"], cluster["hosts"][cluster["first_control_plane"]]
+    servers = apiserver.get("virtual_servers") or [{key: apiserver[key] for key in ("vip", "real_servers")}]
+    addresses = [str(address) for address in first.get("addresses") or [first["address"]]]
+    found = []
+    for server, route in zip(servers, node.get("vip_routes") or [node["vip_route"]]):
+        family = ipaddress.ip_address(server["vip"]).version
+        last_resort = [address for address in addresses if ipaddress.ip_address(address).version == family]
+        real_servers = tuple(str(address) for address in server["real_servers"])
+        found.append(Balanced(str(server["vip"]), str(route["source"]), real_servers, last_resort[0]))
+    return found
+
+
+def kept_addresses(node: Mapping[str, Any], ways: Sequence[Balanced]) -> dict[str, str]:
+    """The sysctl that keeps the cluster card's IPv6 addresses over a link that goes down: the kernel drops them else,
+    and whoever set them at boot does not come again. Slashes, for a VLAN's card has a dot in its name.
+    """
+    six = any(":" in way.vip for way in ways)
+    return {f"net/ipv6/conf/{node['interface']}/keep_addr_on_down": "1"} if six else {}
+
+
 def host_prefix(address: str) -> str:
     """An address as the network that holds it alone."""
     ip = ipaddress.ip_address(address)
@@ -88,13 +120,17 @@ def route_words(vip: str, source: str) -> tuple[str, str]:
     return f"{family}route replace {route} src {source}", f"{family}route del {route}"
 
 
-def route_unit(vip: str, source: str) -> str:
-    """Unit that sets the VIP's route before anything needs it; it tries again while the address is not there yet."""
-    replace, delete = route_words(vip, source)
+def route_unit(ways: Sequence[Balanced]) -> str:
+    """Unit that sets the VIPs' routes before anything needs them; it tries again while an address is not there yet."""
+    told = ", ".join(f"{way.vip} with the source {way.source}" for way in ways)
+    words = [route_words(way.vip, way.source) for way in ways]
+    lines = [f"ExecStart=/sbin/ip {replace}" for replace, _delete in words]
+    lines += [f"ExecStop=-/sbin/ip {delete}" for _replace, delete in words]
+    commands = "\n".join(lines)
     return f"""\
 # Written by multinic.kubernetes
 [Unit]
-Description=Route to the Kubernetes API address {vip} with the source {source}
+Description=Route to the Kubernetes API address {told}
 After=network.target
 Before={BALANCER_UNIT} kubelet.service
 StartLimitIntervalSec=0
@@ -102,8 +138,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/sbin/ip {replace}
-ExecStop=-/sbin/ip {delete}
+{commands}
 Restart=on-failure
 RestartSec=1
 
@@ -112,12 +147,16 @@ WantedBy=multi-user.target
 """
 
 
-def balancer_unit(vip: str, port: int) -> str:
+def balancer_unit(vips: Sequence[str], port: int) -> str:
     """Unit of our own keepalived: it shares no file with a keepalived that the host may run for other purposes."""
+    told = ", ".join(at(vip, port) for vip in vips)
+    cleanup = "\n".join(
+        f"ExecStartPre=-/usr/sbin/ipvsadm --delete-service --tcp-service {at(vip, port)}" for vip in vips
+    )
     return f"""\
 # Written by multinic.kubernetes
 [Unit]
-Description=Kubernetes API balancer, {at(vip, port)} to the healthy control planes
+Description=Kubernetes API balancer, {told} to the healthy control planes
 Documentation=man:keepalived(8)
 After=network.target systemd-modules-load.service {ROUTE_UNIT}
 Wants={ROUTE_UNIT}
@@ -128,7 +167,7 @@ StartLimitIntervalSec=0
 Type=simple
 RuntimeDirectory=multinic-apiserver-balancer
 # A killed keepalived leaves its table behind, and its successor knows nothing of a server that died meanwhile.
-ExecStartPre=-/usr/sbin/ipvsadm --delete-service --tcp-service {at(vip, port)}
+{cleanup}
 ExecStart=/usr/sbin/keepalived --dont-fork --check --use-file={CONFIG_PATH} \
 --pid=/run/multinic-apiserver-balancer/main.pid --checkers_pid=/run/multinic-apiserver-balancer/checkers.pid
 ExecReload=/bin/kill -HUP $MAINPID
@@ -147,30 +186,37 @@ def at(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def keepalived_config(apiserver: Mapping[str, Any], source: str, last_resort: str, check: Check = Check()) -> str:
-    """keepalived's configuration: one virtual server, a checked real server for each control plane.
+def keepalived_config(ways: Sequence[Balanced], server_name: str, port: int, check: Check = Check()) -> str:
+    """keepalived's configuration: a virtual server for each VIP, a checked real server for each control plane.
 
     `alpha` keeps a server out until its first check has passed, so that an unfinished control plane gets no request;
     `bindto` makes each check take the way the requests take. While no server passes, the last resort gets the requests:
     a slow answer, or one from a server whose etcd is electing, is better than none, and open watches stay open.
     """
-    vip, port, real_servers = apiserver["vip"], int(apiserver["port"]), [str(ip) for ip in apiserver["real_servers"]]
     problems = check.problems()
-    if not real_servers:
-        problems.append("there is no control plane to balance to: the inventory group kube_control_plane is empty")
-    if len(set(real_servers)) != len(real_servers):
-        problems.append(f"the control planes' addresses {', '.join(real_servers)} are not unique")
+    for real_servers in (way.real_servers for way in ways):
+        if not real_servers:
+            problems.append("there is no control plane to balance to: the inventory group kube_control_plane is empty")
+        if len(set(real_servers)) != len(real_servers):
+            problems.append(f"the control planes' addresses {', '.join(real_servers)} are not unique")
     if problems:
         raise BalancerError("; ".join(problems))
-    blocks = "".join(_real_server(address, port, check, source) for address in real_servers)
+    told = ", ".join(at(way.vip, port) for way in ways)
+    servers = "\n".join(_virtual_server(way, server_name, port, check) for way in ways)
     return f"""\
-# Written by multinic.kubernetes. The API server at {at(vip, port)}, checked every {check.interval:g} s;
+# Written by multinic.kubernetes. The API server at {told}, checked every {check.interval:g} s;
 # a dead one is out after at most {check.slowest_detection():.1f} s.
 global_defs {{
     router_id multinic-apiserver
 }}
 
-virtual_server {vip} {port} {{
+{servers}"""
+
+
+def _virtual_server(way: Balanced, server_name: str, port: int, check: Check) -> str:
+    blocks = "".join(_real_server(address, port, check, way.source) for address in way.real_servers)
+    return f"""\
+virtual_server {way.vip} {port} {{
     lvs_sched rr
     lvs_method NAT
     protocol TCP
@@ -179,8 +225,8 @@ virtual_server {vip} {port} {{
     delay_loop {check.interval:g}
     retry {RETRIES}
     delay_before_retry {RETRY_DELAY:g}
-    virtualhost {apiserver["name"]}
-    sorry_server {last_resort} {port}
+    virtualhost {server_name}
+    sorry_server {way.last_resort} {port}
 
 {blocks}}}
 """
@@ -212,24 +258,26 @@ def _real_server(address: str, port: int, check: Check, source: str) -> str:
 
 def balancer_state(cluster: Mapping[str, Any], node: Mapping[str, Any], check: Check = Check()) -> dict[str, Any]:
     """Everything the balancer needs on one host, as parameters of the host_state module."""
-    apiserver = cluster["apiserver"]
-    vip, port = str(apiserver["vip"]), int(apiserver["port"])
-    source = str(node["vip_route"]["source"])
-    last_resort = str(cluster["hosts"][cluster["first_control_plane"]]["address"])
-    config = keepalived_config(apiserver, source, last_resort, check)
+    name, port = str(cluster["apiserver"]["name"]), int(cluster["apiserver"]["port"])
+    ways = balanced(cluster, node)
+    vips = [way.vip for way in ways]
     return {
         "kernel_modules": list(KERNEL_MODULES),
-        "sysctls": dict(SYSCTLS),
+        "sysctls": {**SYSCTLS, **kept_addresses(node, ways)},
         "directories": [{"path": CONFIG_PATH.rpartition("/")[0], "mode": "0755"}],
         "files": [
-            {"path": f"{UNIT_FOLDER}/{ROUTE_UNIT}", "content": route_unit(vip, source), "restart": [ROUTE_UNIT]},
+            {"path": f"{UNIT_FOLDER}/{ROUTE_UNIT}", "content": route_unit(ways), "restart": [ROUTE_UNIT]},
             {
                 "path": CONFIG_PATH,
-                "content": config,
+                "content": keepalived_config(ways, name, port, check),
                 "validate": "/usr/sbin/keepalived --check --config-test --use-file=%s",
                 "restart": [BALANCER_UNIT],
             },
-            {"path": f"{UNIT_FOLDER}/{BALANCER_UNIT}", "content": balancer_unit(vip, port), "restart": [BALANCER_UNIT]},
+            {
+                "path": f"{UNIT_FOLDER}/{BALANCER_UNIT}",
+                "content": balancer_unit(vips, port),
+                "restart": [BALANCER_UNIT],
+            },
         ],
         "units": [
             {"name": ROUTE_UNIT, "enabled": True, "state": "started"},

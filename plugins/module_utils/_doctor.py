@@ -34,6 +34,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._findings impo
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import HostNetwork
 from ansible_collections.multinic.kubernetes.plugins.module_utils._probe import judge
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import addresses_of, vip_sources, vips_of
 from ansible_collections.multinic.kubernetes.plugins.module_utils._verify import Verdict, compare, short, table
 
 DAY = 86400
@@ -280,17 +281,21 @@ class _Doctor:
         status = self.seen.status.get(name) or {}
         node = self.nodes.get(self.node_name(name, planned)) or {}
         own = [str(planned["address"])] if planned else []
+        every = addresses_of(planned) if planned else []
         flags = _dig(self.component(name), "processes", "kubelet", "flags") or {}
-        self.use(name, "kubelet", "--node-ip", [str(flags.get("node-ip") or "")], own)
+        self.use(name, "kubelet", "--node-ip", str(flags.get("node-ip") or "").split(","), every)
         if node:
-            self.use(name, "node", "INTERNAL-IP", node.get("internal_ips") or (), own)
+            self.use(name, "node", "INTERNAL-IP", node.get("internal_ips") or (), every)
         if planned and not self.seen.foreign(name):
-            route = status.get("route") or {}
-            source = [str(planned["vip_route"]["source"])]
+            ways = [status, *(status.get("further_vips") or ())]
+            routes = [way.get("route") or {} for way in ways]
+            kinds = " and ".join(dict.fromkeys(str(route.get("type") or "none") for route in routes))
+            sources = vip_sources(planned)
             self.use(
-                name, "VIP route", f"source ({route.get('type') or 'none'})", [str(route.get("source") or "")], source
+                name, "VIP route", f"source ({kinds})", [str(route.get("source") or "") for route in routes], sources
             )
-            self.use(name, "API through the VIP", "asked from", [str(_dig(status, "api", "source") or "")], source)
+            asked = [str(_dig(way, "api", "source") or "") for way in ways]
+            self.use(name, "API through the VIP", "asked from", asked, sources)
         apiserver = _dig(self.component(name), "processes", "kube-apiserver", "flags")
         if apiserver is not None:
             self.use(name, "kube-apiserver", "advertises", [str(apiserver.get("advertise-address") or "")], own)
@@ -311,7 +316,7 @@ class _Doctor:
 
     def use_connections(self, name: str, planned: Optional[Mapping[str, Any]], host: Mapping[str, Any]) -> None:
         own = [str(planned["address"])] if planned else []
-        source = [str(planned["vip_route"]["source"])] if planned else []
+        source = vip_sources(planned) if planned else []
         for program in CLIENTS:
             kubeconfig, process = _dig(host, "kubeconfigs", program), _dig(host, "processes", program)
             if process is None:
@@ -377,7 +382,7 @@ class _Doctor:
         if program == "kubelet" or not server or planned is None or self.seen.foreign(name):
             return
         api = self.plan["apiserver"]
-        good = {str(api["name"]), str(api["vip"])}
+        good = {str(api["name"]), *vips_of(self.plan)}
         if program in CONTROL_PLANE_CLIENTS:
             good |= set(planned["addresses"])
         host = url_hosts(server)[0]
@@ -682,7 +687,7 @@ class _Doctor:
                 server = str(_dig(self.component(name), "kubeconfigs", "kubelet", "server") or "")
                 yield from (host for host in url_hosts(server) if not is_loopback(host))
             else:
-                yield from (str(self.plan["apiserver"]["name"]), str(self.plan["apiserver"]["vip"]))
+                yield from (str(self.plan["apiserver"]["name"]), *vips_of(self.plan))
             yield from planned["addresses"]
         elif certificate in ("etcd-server", "etcd-peer"):
             yield str(planned["address"])
@@ -844,7 +849,7 @@ def _about(plan: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     if endpoints:
         server = plan.get("apiserver") or {}
         told = f"kubelets ask {_few(endpoints)}"
-        lines.append(("API", told + (f", VIP {server['vip']}" if about["ours"] and server else "")))
+        lines.append(("API", told + (f", VIP {_few(vips_of(plan))}" if about["ours"] and server else "")))
     configuration = about["cluster_configuration"]
     parts = [
         (", ".join(about["runtimes"]), "{}"),

@@ -65,6 +65,8 @@ _PER_HOST_ARGUMENTS: dict[str, frozenset[str]] = {
     "scheduler_extra_args": frozenset(),
 }
 
+DUAL_STACK_GATE = "IPv6DualStack"
+
 _ETCD_PATCH: Document = {
     "spec": {
         "containers": [
@@ -272,12 +274,31 @@ def _prepare(plan: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Vers
     problems += check_fields(
         options["kube_proxy_config"], KUBE_PROXY_API, "KubeProxyConfiguration", version, "kube_proxy_config"
     )
+    problems += _lost_gate(plan, options, version)
     seconds = options["control_plane_timeout"]
     if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds < 1:
         problems.append(Problem("control_plane_timeout", f"{seconds!r} is not a whole number of seconds", ""))
     if problems:
         raise KubeadmConfigError(problems)
     return version, "kubeadm.k8s.io/" + kubeadm_api(version), options
+
+
+def _lost_gate(plan: Mapping[str, Any], options: Mapping[str, Any], version: Version) -> list[Problem]:
+    """Gates of the user's own, which take the place of the one that kubeadm passes on for two families."""
+    if not _needs_gate(plan, version):
+        return []
+    return [
+        Problem(
+            f"{setting}.feature-gates",
+            f"'{options[setting]['feature-gates']}' takes the place of {DUAL_STACK_GATE}=true, which two families need "
+            f"in Kubernetes {version}",
+            f"add {DUAL_STACK_GATE}=true to it",
+        )
+        for setting in ("apiserver_extra_args", "controller_manager_extra_args")
+        if isinstance(options[setting], Mapping)
+        and "feature-gates" in options[setting]
+        and f"{DUAL_STACK_GATE}=true" not in str(options[setting]["feature-gates"])
+    ]
 
 
 def _check_arguments(arguments: Any, setting: str, version: Version) -> list[Problem]:
@@ -346,13 +367,30 @@ def _node_registration(node: Mapping[str, Any], version: Version, options: Mappi
     registration: Document = {
         "name": str(node["node_name"]),
         "criSocket": str(options["cri_socket"]),
-        "kubeletExtraArgs": _arguments({"node-ip": str(node["address"])}, version),
+        "kubeletExtraArgs": _arguments({"node-ip": _node_ip(node)}, version),
     }
     if options["ignore_preflight_errors"]:
         registration["ignorePreflightErrors"] = [str(name) for name in options["ignore_preflight_errors"]]
     if node["role"] == "control_plane" and node.get("schedulable"):
         registration["taints"] = []
     return registration
+
+
+def _node_ip(node: Mapping[str, Any]) -> str:
+    """One address, or since 1.20 one of each family, the primary one first (cmd/kubelet/app/server.go)."""
+    return ",".join(str(address) for address in node.get("addresses") or [node["address"]])
+
+
+def _dual_stack(plan: Mapping[str, Any]) -> bool:
+    return "," in str(plan.get("pod_cidr") or "")
+
+
+def _needs_gate(plan: Mapping[str, Any], version: Version) -> bool:
+    """Whether two families have to be switched on: beta and on by default since 1.21, and gone as a gate since 1.24.
+
+    kubeadm passes its own gate on to every component (cmd/kubeadm/app/phases/controlplane, componentconfigs).
+    """
+    return _dual_stack(plan) and not version.at_least(1, 21)
 
 
 def _local_endpoint(plan: Mapping[str, Any], node: Mapping[str, Any]) -> Document:
@@ -385,6 +423,8 @@ def _cluster(plan: Mapping[str, Any], version: Version, options: Mapping[str, An
     }
     if not version.at_least(1, 31):
         server["timeoutForControlPlane"] = f"{options['control_plane_timeout']}s"
+    if _needs_gate(plan, version):
+        document["featureGates"] = {DUAL_STACK_GATE: True}
     if options["image_repository"]:
         document["imageRepository"] = str(options["image_repository"])
     if options["apiserver_extra_args"]:

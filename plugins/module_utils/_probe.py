@@ -14,6 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import product
 from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
@@ -37,7 +38,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_paths i
     udp_ports,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._sampling import sample
-from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import Seen
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import Seen, addresses_of, same_family, vips_of
 
 MIB_FOR_ETCD = 1024
 MIB_LITTLE = 5120
@@ -63,14 +64,16 @@ def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
     node = plan["hosts"][name]
     needs = plan.get("needs") or {}
     peers = []
-    for peer in sample({host: str(other.get("network") or "") for host, other in plan["hosts"].items()}, name):
+    others = sample({host: str(other.get("network") or "") for host, other in plan["hosts"].items()}, name)
+    sources = addresses_of(node)
+    for source, peer in product(sources, others):
         other = plan["hosts"][peer]
-        if ip_address(other["address"]).version == ip_address(node["address"]).version:
-            tcp, udp = tcp_ports(plan, node, other), udp_ports(plan, peer)
+        for address in (found for found in addresses_of(other) if same_family(found, source)):
+            tcp, udp = tcp_ports(plan, node, {**other, "address": address}), udp_ports(plan, peer)
             peers.append(
                 {
                     "name": peer,
-                    "address": other["address"],
+                    "address": address,
                     "size": min(int(node["mtu"]), int(other["mtu"])),
                     "ports": tcp or [KUBELET],
                     "udp_ports": udp or [UNUSED],
@@ -80,12 +83,14 @@ def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {
         "interface": node["interface"],
         "source": node["address"],
+        "further_sources": sources[1:],
         "peers": peers,
         "kernel_modules": list(plan.get("kernel_modules") or ()),
         "commands": [*(needs.get("commands") or ()), DOCKER],
         "cni_plugins": list(needs.get("cni_plugins") or ()),
         "own_files": list(TAKEN_OVER),
         "vip": plan["apiserver"]["vip"],
+        "further_vips": vips_of(plan)[1:],
         "etcd_folder": ETCD_FOLDER if master else None,
         "cluster_nodes": name == plan.get("first_control_plane"),
     }
@@ -148,16 +153,20 @@ def judge(
     judge_sample(plan, probes, found)
     judge_cluster(hosts, probes.get(str(plan.get("first_control_plane"))) or {}, found)
     _judge_clocks(hosts, float((plan.get("time") or {}).get("tolerance_seconds") or 2), found)
-    tried_by = tries(hosts)
+    ways = [host.families() for host in hosts]
+    for number in range(max(map(len, ways), default=0)):
+        views = [view[number] for view in ways if len(view) > number]
+        tried_by = tries(views)
+        for view in views:
+            judge_peers(view, found)
+            judge_sources(view, found)
+            judge_vip_way(view, plan, found)
+            judge_firewall(view, tried_by.get(view.name) or (), plan, found)
     for host in hosts:
-        judge_peers(host, found)
-        judge_sources(host, found)
-        judge_vip_way(host, plan, found)
         judge_answers_for(host, facts, plan, found)
         _judge_modules(host, found)
         _judge_needs(host, plan, found)
         _judge_containers(host, found)
-        judge_firewall(host, tried_by.get(host.name) or (), plan, found)
         _judge_ports(host, plan, found)
         _judge_system(host, plan, found)
         _judge_names(host, found)

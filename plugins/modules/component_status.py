@@ -157,6 +157,7 @@ TOLD = frozenset(
     )
 )
 PROXY_STATUS_PORT = 10249
+LOOPBACKS = ("127.0.0.1", "::1")  # kube-proxy answers on that of the family it binds to
 SECONDS = 3
 
 
@@ -367,15 +368,17 @@ def resolved(name: str) -> list[str]:
 
 def proxy_mode() -> str:
     """What kube-proxy itself says, as it does to anyone on its own host; empty where it does not answer there."""
-    connection = HTTPConnection("127.0.0.1", PROXY_STATUS_PORT, timeout=SECONDS)
-    try:
-        connection.request("GET", "/proxyMode")
-        response = connection.getresponse()
-        return response.read(64).decode("ascii", "replace").strip() if response.status == 200 else ""
-    except (OSError, HTTPException):
-        return ""
-    finally:
-        connection.close()
+    for loopback in LOOPBACKS:
+        connection = HTTPConnection(loopback, PROXY_STATUS_PORT, timeout=SECONDS)
+        try:
+            connection.request("GET", "/proxyMode")
+            response = connection.getresponse()
+            return response.read(64).decode("ascii", "replace").strip() if response.status == 200 else ""
+        except (OSError, HTTPException):
+            continue
+        finally:
+            connection.close()
+    return ""
 
 
 def served(process: Process, usual: int) -> str:

@@ -69,6 +69,7 @@ ansible_facts:
               speed_mbps: 10000
               duplex: full
               rp_filter: 1
+              accept_ra: 1
               addresses:
                 - address: 192.168.253.129
                   prefix: 24
@@ -92,6 +93,7 @@ ansible_facts:
               table: main
               type: unicast
               scope: global
+              protocol: static
         rules:
           description: Policy routing rules.
           returned: success
@@ -149,7 +151,7 @@ ansible_facts:
           description: Whether the host is a member of a cluster, of whose, and with which version.
           returned: success
           type: dict
-          sample: {member: false, admin_conf: false, node_name: "", version: "", kubelet_conf: false, ours: false}
+          sample: {member: false, admin_conf: false, node_name: "", version: "", node_ip: "", kubelet_conf: false, ours: false}
         disk:
           description: Free and total space of the file system that holds /var/lib, in MiB.
           returned: success
@@ -216,6 +218,7 @@ class Host:
                 self.read(f"{base}/speed"),
                 self.read(f"{base}/duplex"),
                 self.read(f"/proc/sys/net/ipv4/conf/{name}/rp_filter"),
+                self.read(f"/proc/sys/net/ipv6/conf/{name}/accept_ra"),
             )
         return _facts.parse_links(self.run_ip("-j", "-d", "address", "show"), cards)
 
@@ -333,6 +336,7 @@ class Host:
             "admin_conf": os.path.exists("/etc/kubernetes/admin.conf"),
             "node_name": _facts.member_node_name(marker or ""),
             "version": _facts.member_version(marker or ""),
+            "node_ip": _facts.kubelet_node_ip(self.read("/var/lib/kubelet/kubeadm-flags.env")) if marker else "",
             "kubelet_conf": os.path.exists("/etc/kubernetes/kubelet.conf"),
             "ours": OURS.is_dir(),
         }

@@ -59,9 +59,19 @@ options:
         type: list
         elements: int
         default: []
+  further_sources:
+    description:
+      - Source addresses of other families than O(source), for the peers that have addresses of these. The default is the
+        plan's.
+    type: list
+    elements: str
   vip:
     description: The address of the API, whose present way is asked of the kernel. The default is the plan's.
     type: str
+  further_vips:
+    description: Addresses of the API of other families than O(vip). The default is the plan's.
+    type: list
+    elements: str
   etcd_folder:
     description:
       - The folder that etcd will keep its data in. How long its disk takes for a write is measured with a file that has no
@@ -194,6 +204,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Optional
 
@@ -352,6 +363,11 @@ def lookups(module: AnsibleModule, addresses: Sequence[str], source: str = "") -
     return _facts.parse_lookups(out, addresses)
 
 
+def of_family(addresses: Sequence[str], source: str) -> list[str]:
+    """Those of the family that the source has. ValueError: one of them is no address."""
+    return [address for address in addresses if ip_address(address).version == ip_address(source).version]
+
+
 def kernel_modules(names: list[str]) -> dict[str, bool]:
     """A module is there if it is loaded or built in, or its file is among those of the running kernel."""
     base = Path("/lib/modules") / platform.release()
@@ -413,7 +429,9 @@ def main() -> None:
             "commands": {"type": "list", "elements": "str"},
             "cni_plugins": {"type": "list", "elements": "str"},
             "own_files": {"type": "list", "elements": "path"},
+            "further_sources": {"type": "list", "elements": "str"},
             "vip": {"type": "str"},
+            "further_vips": {"type": "list", "elements": "str"},
             "etcd_folder": {"type": "path"},
             "cluster_nodes": {"type": "bool", "default": False},
             "wait": {"type": "float", "default": 5},
@@ -424,6 +442,8 @@ def main() -> None:
     given = module.params
     peers = [dict(peer) for peer in given["peers"] or ()]
     addresses = [peer["address"] for peer in peers]
+    sources = [source for source in (given["source"], *(given["further_sources"] or ())) if source]
+    vips = [vip for vip in (given["vip"], *(given["further_vips"] or ())) if vip]
     measured: list[dict[str, Any]] = []
     trouble = ""
     arp: Optional[Arp] = None
@@ -431,16 +451,22 @@ def main() -> None:
         if given["source"]:
             arp = Arp(given["source"], given["interface"])
             arp.ask()
-        if peers:
-            measured = measure(Pinger(given["source"], given["interface"]), peers, given["wait"])
+        for source in sources if peers else ():
+            pinger = Pinger(source, given["interface"])
+            mine = [peer for peer in peers if peer["address"] in of_family(addresses, source)]
+            measured += measure(pinger, mine, given["wait"]) if mine else []
     except OSError as problem:
         trouble = str(problem)
     except ValueError as problem:
         module.fail_json(msg=f"source: {problem}")
     result: dict[str, Any] = {
         "peers": measured,
-        "lookups": lookups(module, [*addresses, *([given["vip"]] if given["vip"] else [])]),
-        "replies": lookups(module, addresses, given["source"]) if given["source"] else {},
+        "lookups": lookups(module, [*addresses, *vips]),
+        "replies": {
+            address: answer
+            for source in sources
+            for address, answer in lookups(module, of_family(addresses, source), source).items()
+        },
         "kernel_modules": kernel_modules(given["kernel_modules"] or []),
         "commands": commands(module, given["commands"] or []),
         "cni_plugins": cni_plugins(given["cni_plugins"] or []),

@@ -35,6 +35,30 @@ def node(source: str = NODE01) -> dict[str, Any]:
     return {"vip_route": {"destination": f"{VIP}/32", "source": source}}
 
 
+def ways(servers: list[str] = MASTERS, source: str = NODE01) -> list[balancer.Balanced]:
+    return [balancer.Balanced(VIP, source, tuple(servers), MASTERS[0])]
+
+
+def config_of(servers: list[str] = MASTERS, check: balancer.Check | None = None) -> str:
+    return balancer.keepalived_config(ways(servers), "apiserver.cluster.local", 6443, check or balancer.Check())
+
+
+VIP6, SIX, NODE01_SIX = "fd00:10:103:97::2", ["fd00:253::129", "fd00:253::128"], "fd00:253::131"
+
+
+def dual_stack() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The plan of a cluster with both families, and its worker."""
+    cluster = plan(
+        virtual_servers=[{"vip": VIP, "real_servers": MASTERS[:2]}, {"vip": VIP6, "real_servers": SIX}],
+    )
+    cluster["hosts"]["master1"]["addresses"] = [MASTERS[0], SIX[0]]
+    routes = [
+        {"destination": f"{VIP}/32", "source": NODE01},
+        {"destination": f"{VIP6}/128", "source": NODE01_SIX},
+    ]
+    return cluster, {"interface": "ens32.100", "vip_route": routes[0], "vip_routes": routes}
+
+
 def content(state: dict[str, Any], path: str) -> str:
     return next(str(entry["content"]) for entry in state["files"] if entry["path"] == path)
 
@@ -66,7 +90,7 @@ def test_route_of_two_families_is_refused() -> None:
 
 
 def test_route_unit_comes_before_kubelet_and_retries() -> None:
-    unit = balancer.route_unit(VIP, NODE01)
+    unit = balancer.route_unit(ways())
     before = re.search(r"^Before=(.*)$", unit, re.MULTILINE)
     assert before is not None
     assert before.group(1).split() == [balancer.BALANCER_UNIT, "kubelet.service"]
@@ -75,7 +99,7 @@ def test_route_unit_comes_before_kubelet_and_retries() -> None:
 
 
 def test_all_control_planes_are_real_servers_in_order() -> None:
-    config = balancer.keepalived_config(plan()["apiserver"], NODE01, MASTERS[0])
+    config = config_of()
     assert re.findall(r"real_server (\S+) (\d+)", config) == [(address, "6443") for address in MASTERS]
     assert re.findall(r"sorry_server (\S+) (\d+)", config) == [(MASTERS[0], "6443")]
     assert re.findall(r"bindto (\S+)", config) == [NODE01] * 2 * len(MASTERS)
@@ -83,7 +107,7 @@ def test_all_control_planes_are_real_servers_in_order() -> None:
 
 
 def test_a_slow_server_has_more_time_than_a_dead_host() -> None:
-    config = balancer.keepalived_config(plan()["apiserver"], NODE01, MASTERS[0])
+    config = config_of()
     timeouts = re.findall(r"(TCP_CHECK|SSL_GET) \{\n\s+connect_timeout (\S+)\n", config)
     assert timeouts == [("TCP_CHECK", "0.9"), ("SSL_GET", "5")] * len(MASTERS)
 
@@ -102,7 +126,7 @@ def test_a_slow_server_has_more_time_than_a_dead_host() -> None:
 )
 def test_bad_settings_are_told(servers: list[str], check: balancer.Check, message: str) -> None:
     with pytest.raises(balancer.BalancerError, match=message):
-        balancer.keepalived_config(plan(real_servers=servers)["apiserver"], NODE01, MASTERS[0], check)
+        config_of(servers, check)
 
 
 @given(interval=st.floats(0.1, 5), timeout=st.floats(0.1, 5))
@@ -134,4 +158,30 @@ def test_a_new_control_plane_changes_only_the_configuration() -> None:
 
 def test_ipv6_is_written_as_people_write_it() -> None:
     assert balancer.at("fd00::2", 6443) == "[fd00::2]:6443"
-    assert "[fd00::2]:6443" in balancer.balancer_unit("fd00::2", 6443)
+    assert "[fd00::2]:6443" in balancer.balancer_unit(["fd00::2"], 6443)
+
+
+def test_two_families_have_two_routes_and_two_virtual_servers() -> None:
+    state = balancer.balancer_state(*dual_stack())
+    unit = content(state, f"/etc/systemd/system/{balancer.ROUTE_UNIT}")
+    assert re.findall(r"^Exec(\w+)=-?/sbin/ip (.*)$", unit, re.MULTILINE) == [
+        ("Start", f"route replace local {VIP}/32 dev lo table local src {NODE01}"),
+        ("Start", f"-6 route replace local {VIP6}/128 dev lo table local src {NODE01_SIX}"),
+        ("Stop", f"route del local {VIP}/32 dev lo table local"),
+        ("Stop", f"-6 route del local {VIP6}/128 dev lo table local"),
+    ]
+    config = content(state, balancer.CONFIG_PATH)
+    assert re.findall(r"(virtual|real|sorry)_server (\S+) 6443", config) == [
+        *(("virtual", VIP), ("sorry", MASTERS[0]), ("real", MASTERS[0]), ("real", MASTERS[1])),
+        *(("virtual", VIP6), ("sorry", SIX[0]), ("real", SIX[0]), ("real", SIX[1])),
+    ]
+    assert re.findall(r"bindto (\S+)", config) == [NODE01] * 4 + [NODE01_SIX] * 4
+    assert config.count("{") == config.count("}")
+    unit = content(state, f"/etc/systemd/system/{balancer.BALANCER_UNIT}")
+    assert re.findall(r"--tcp-service (\S+)", unit) == [f"{VIP}:6443", f"[{VIP6}]:6443"]
+
+
+def test_a_link_that_goes_down_takes_no_ipv6_address_along() -> None:
+    key = "net/ipv6/conf/ens32.100/keep_addr_on_down"
+    assert balancer.balancer_state(*dual_stack())["sysctls"][key] == "1"
+    assert key not in balancer.balancer_state(plan(), {**node(), "interface": "ens32.100"})["sysctls"]

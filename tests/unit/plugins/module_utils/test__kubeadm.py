@@ -118,6 +118,56 @@ def test_every_address_is_the_plans(version: str) -> None:
     assert "controlPlane" not in join(version, name="w1")
 
 
+def dual_stack(version: str) -> dict[str, Any]:
+    """The plan of a cluster with two families."""
+    whole = plan(version)
+    whole.update(pod_cidr="100.64.0.0/10,fd00:100:64::/48", service_cidr="10.96.0.0/16,fd00:10:96::/112")
+    for node in whole["hosts"].values():
+        node["addresses"] = [node["address"], f"fd00:253::{node['address'].rpartition('.')[2]}"]
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("version", "gates"),
+    [("v1.20.2", {"IPv6DualStack": True}), ("v1.21.0", None), ("v1.23.0", None), ("v1.24.0", None), ("v1.37.2", None)],
+)
+def test_two_families_are_switched_on_where_they_have_to_be(version: str, gates: dict[str, bool] | None) -> None:
+    whole = dual_stack(version)
+    documents = kubeadm.init_documents(whole, whole["hosts"]["m1"], {})
+    cluster = of_kind(documents, "ClusterConfiguration")
+    assert cluster.get("featureGates") == gates
+    assert cluster["networking"]["podSubnet"] == "100.64.0.0/10,fd00:100:64::/48"
+    assert of_kind(documents, "KubeProxyConfiguration")["clusterCIDR"] == "100.64.0.0/10,fd00:100:64::/48"
+    first = of_kind(documents, "InitConfiguration")
+    assert first["localAPIEndpoint"]["advertiseAddress"] == "192.168.253.129"
+    arguments = first["nodeRegistration"]["kubeletExtraArgs"]
+    both = "192.168.253.129,fd00:253::129"
+    assert arguments in ({"node-ip": both}, [{"name": "node-ip", "value": both}])
+
+
+def test_one_family_needs_no_gate() -> None:
+    assert "featureGates" not in of_kind(init(), "ClusterConfiguration")
+    six = {**plan(), "pod_cidr": "fd00:100:64::/48", "service_cidr": "fd00:10:96::/112"}
+    node = {**six["hosts"]["m1"], "address": "fd00:253::129", "addresses": ["fd00:253::129"]}
+    documents = kubeadm.init_documents(six, node, {})
+    assert "featureGates" not in of_kind(documents, "ClusterConfiguration")
+    assert of_kind(documents, "InitConfiguration")["localAPIEndpoint"]["advertiseAddress"] == "fd00:253::129"
+
+
+@pytest.mark.parametrize(
+    ("version", "gates", "told"),
+    [
+        ("v1.20.2", "TTLAfterFinished=true", True),
+        ("v1.20.2", "TTLAfterFinished=true,IPv6DualStack=true", False),
+        ("v1.21.0", "TTLAfterFinished=true", False),
+    ],
+)
+def test_gates_of_the_users_own_do_not_switch_a_family_off(version: str, gates: str, told: bool) -> None:
+    whole = dual_stack(version)
+    found = kubeadm.problems_of(whole, version, {"apiserver_extra_args": {"feature-gates": gates}})
+    assert [problem.path for problem in found] == (["apiserver_extra_args.feature-gates"] if told else [])
+
+
 def test_the_certificate_holds_every_name_once() -> None:
     assert of_kind(init(), "ClusterConfiguration")["apiServer"]["certSANs"] == [
         "apiserver.cluster.local",
