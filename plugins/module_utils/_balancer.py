@@ -8,14 +8,24 @@ This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, s
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._apiserver_guard import UP
+
 ROUTE_UNIT = "multinic-vip-route.service"
 BALANCER_UNIT = "multinic-apiserver-balancer.service"
+GUARD_UNIT = "multinic-apiserver-guard.service"
 CONFIG_PATH = "/etc/multinic/apiserver-balancer.conf"
+GUARD_PROGRAM = "/usr/local/lib/multinic/apiserver_guard.py"
+GUARD_CONFIG = "/etc/multinic/apiserver-guard.json"
+GUARD_STATUS = "/run/multinic-apiserver-guard/status.json"
+BALANCER_FOLDER = "/run/multinic-apiserver-balancer"
+CLUSTER_CA = "/etc/kubernetes/pki/ca.crt"
 UNIT_FOLDER = "/etc/systemd/system"
+UNITS = (ROUTE_UNIT, BALANCER_UNIT, GUARD_UNIT)  # in the order in which they start
 KERNEL_MODULES = ("ip_vs", "ip_vs_rr")
 
 # A connection whose server has left the table is answered with a reset at once, instead of being sent into the void
@@ -126,11 +136,11 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=simple
-RuntimeDirectory=multinic-apiserver-balancer
+RuntimeDirectory={BALANCER_FOLDER[len("/run/") :]}
 # A killed keepalived leaves its table behind, and its successor knows nothing of a server that died meanwhile.
 ExecStartPre=-/usr/sbin/ipvsadm --delete-service --tcp-service {at(vip, port)}
 ExecStart=/usr/sbin/keepalived --dont-fork --check --use-file={CONFIG_PATH} \
---pid=/run/multinic-apiserver-balancer/main.pid --checkers_pid=/run/multinic-apiserver-balancer/checkers.pid
+--pid={BALANCER_FOLDER}/main.pid --checkers_pid={BALANCER_FOLDER}/checkers.pid
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=500ms
@@ -140,6 +150,73 @@ OOMScoreAdjust=-900
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def guard_unit(vip: str, port: int) -> str:
+    """Unit of the program that puts back what others change.
+
+    It runs by the distribution's own Python, of which it needs the standard library only. It stops before the units that it
+    looks after, so it never takes their stop for an accident. /proc/sys has to stay writable, for the sysctls.
+    """
+    return f"""\
+# Written by multinic.kubernetes
+[Unit]
+Description=Guard of the Kubernetes API address {at(vip, port)}: route, virtual server, sysctls
+After=network.target {ROUTE_UNIT} {BALANCER_UNIT}
+StartLimitIntervalSec=0
+
+[Service]
+Type=simple
+RuntimeDirectory={GUARD_STATUS[len("/run/") :].rpartition("/")[0]}
+ExecStart=/usr/bin/python3 -I -S -E {GUARD_PROGRAM} {GUARD_CONFIG}
+Restart=always
+RestartSec=1
+OOMScoreAdjust=-900
+MemoryMax=20M
+TasksMax=8
+UMask=0022
+CapabilityBoundingSet=CAP_NET_ADMIN
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+PrivateDevices=yes
+PrivateTmp=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectSystem=strict
+RestrictAddressFamilies=AF_NETLINK AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def guard_config(apiserver: Mapping[str, Any], node: Mapping[str, Any], last_resort: str) -> str:
+    """What the guard has to know; no server but the last resort, so that it need not change with the control planes."""
+    wanted = {
+        "vip": str(apiserver["vip"]),
+        "port": int(apiserver["port"]),
+        "source": str(node["vip_route"]["source"]),
+        "interface": str(node["interface"]),
+        "name": str(apiserver["name"]),
+        "last_resort": last_resort,
+        "sysctls": SYSCTLS,
+        "balancer_unit": BALANCER_UNIT,
+        "route_unit": ROUTE_UNIT,
+        "folder": BALANCER_FOLDER,
+        "status": GUARD_STATUS,
+        "ca": CLUSTER_CA,
+    }
+    return json.dumps(wanted, indent=2) + "\n"
 
 
 def at(address: str, port: int) -> str:
@@ -152,7 +229,8 @@ def keepalived_config(apiserver: Mapping[str, Any], source: str, last_resort: st
 
     `alpha` keeps a server out until its first check has passed, so that an unfinished control plane gets no request;
     `bindto` makes each check take the way the requests take. While no server passes, the last resort gets the requests:
-    a slow answer, or one from a server whose etcd is electing, is better than none, and open watches stay open.
+    a slow answer, or one from a server whose etcd is electing, is better than none, and open watches stay open. Of each
+    server that is healthy there is a file, by which the guard knows what belongs into the table.
     """
     vip, port, real_servers = apiserver["vip"], int(apiserver["port"]), [str(ip) for ip in apiserver["real_servers"]]
     problems = check.problems()
@@ -168,6 +246,8 @@ def keepalived_config(apiserver: Mapping[str, Any], source: str, last_resort: st
 # a dead one is out after at most {check.slowest_detection():.1f} s.
 global_defs {{
     router_id multinic-apiserver
+    script_user root
+    enable_script_security
 }}
 
 virtual_server {vip} {port} {{
@@ -190,6 +270,8 @@ def _real_server(address: str, port: int, check: Check, source: str) -> str:
     return f"""\
     real_server {address} {port} {{
         weight 1
+        notify_up "/usr/bin/touch {BALANCER_FOLDER}/{UP}{address}"
+        notify_down "/usr/bin/rm -f {BALANCER_FOLDER}/{UP}{address}"
         TCP_CHECK {{
             connect_timeout {check.timeout:g}
             bindto {source}
@@ -210,17 +292,24 @@ def _real_server(address: str, port: int, check: Check, source: str) -> str:
 """
 
 
-def balancer_state(cluster: Mapping[str, Any], node: Mapping[str, Any], check: Check = Check()) -> dict[str, Any]:
-    """Everything the balancer needs on one host, as parameters of the host_state module."""
+def balancer_state(
+    cluster: Mapping[str, Any], node: Mapping[str, Any], guard: str, check: Check = Check()
+) -> dict[str, Any]:
+    """Everything the balancer needs on one host, as parameters of the host_state module; `guard` is the guard's program."""
     apiserver = cluster["apiserver"]
     vip, port = str(apiserver["vip"]), int(apiserver["port"])
     source = str(node["vip_route"]["source"])
     last_resort = str(cluster["hosts"][cluster["first_control_plane"]]["address"])
     config = keepalived_config(apiserver, source, last_resort, check)
+    guarded = {
+        GUARD_PROGRAM: guard,
+        GUARD_CONFIG: guard_config(apiserver, node, last_resort),
+        f"{UNIT_FOLDER}/{GUARD_UNIT}": guard_unit(vip, port),
+    }
     return {
         "kernel_modules": list(KERNEL_MODULES),
         "sysctls": dict(SYSCTLS),
-        "directories": [{"path": CONFIG_PATH.rpartition("/")[0], "mode": "0755"}],
+        "directories": [{"path": path.rpartition("/")[0], "mode": "0755"} for path in (CONFIG_PATH, GUARD_PROGRAM)],
         "files": [
             {"path": f"{UNIT_FOLDER}/{ROUTE_UNIT}", "content": route_unit(vip, source), "restart": [ROUTE_UNIT]},
             {
@@ -230,9 +319,22 @@ def balancer_state(cluster: Mapping[str, Any], node: Mapping[str, Any], check: C
                 "restart": [BALANCER_UNIT],
             },
             {"path": f"{UNIT_FOLDER}/{BALANCER_UNIT}", "content": balancer_unit(vip, port), "restart": [BALANCER_UNIT]},
+            *({"path": path, "content": content, "restart": [GUARD_UNIT]} for path, content in guarded.items()),
         ],
-        "units": [
-            {"name": ROUTE_UNIT, "enabled": True, "state": "started"},
-            {"name": BALANCER_UNIT, "enabled": True, "state": "started"},
-        ],
+        "units": [{"name": unit, "enabled": True, "state": "started"} for unit in UNITS],
+    }
+
+
+def balancer_stopped() -> dict[str, Any]:
+    """The first half of the removal: nothing of the balancer runs, so systemd has taken route and table away."""
+    return {"units": [{"name": unit, "enabled": False, "state": "stopped"} for unit in UNITS]}
+
+
+def balancer_absent() -> dict[str, Any]:
+    """The second half: no file of the balancer is there. The units have to be stopped while theirs still are."""
+    paths = (*(f"{UNIT_FOLDER}/{unit}" for unit in UNITS), CONFIG_PATH, GUARD_CONFIG, GUARD_PROGRAM)
+    return {
+        "kernel_modules": [],
+        "sysctls": {},
+        "files": [{"path": path, "state": "absent"} for path in paths],
     }
