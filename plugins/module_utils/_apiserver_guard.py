@@ -674,10 +674,11 @@ class Child:
     def __init__(self, words: Sequence[str]) -> None:
         self.output, end = os.pipe()
         null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
-        hand = (os.POSIX_SPAWN_DUP2, end, 1)
+        ours = (os.POSIX_SPAWN_DUP2, end, 1)
+        silent = (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
         try:
-            self.pid = os.posix_spawn(words[0], list(words), environment, file_actions=[null, hand])
+            self.pid = os.posix_spawn(words[0], list(words), environment, file_actions=[null, ours, silent])
         except OSError:
             os.close(self.output)
             raise
