@@ -222,6 +222,15 @@ def route_source(unit: str) -> str:
     return found[1] if found else ""
 
 
+def guard_status(text: str) -> dict[str, Any]:
+    """What the guard of the API server's address says of itself; empty where there is none."""
+    try:
+        status = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return dict(status) if isinstance(status, dict) else {}
+
+
 # --- certificates -----------------------------------------------------------------------------------------------------
 
 
