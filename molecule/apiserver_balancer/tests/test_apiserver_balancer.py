@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import shlex
 import subprocess
 from collections import defaultdict
@@ -337,7 +338,7 @@ def test_removal_leaves_nothing_and_is_undone(
     host: Host, apis: dict[str, Host], play: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     for other in apis.values():
-        other.check_output("systemctl stop molecule-api")  # preflight wants the port to be free
+        other.run("systemctl stop molecule-api")  # preflight wants the port to be free
     more = ["-i", str(Path(__file__).resolve().parents[1] / "inventory"), "--tags", "apiserver_balancer"]
     done = play("cluster", *more, "-e", "apiserver_balancer_state=absent")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -352,7 +353,7 @@ def test_removal_leaves_nothing_and_is_undone(
             host.check_output("systemctl --all --plain --no-legend list-units 'multinic-*api*' 'multinic-vip*'") == ""
         )
         again = play("cluster", *more, "-e", "apiserver_balancer_state=absent")
-        assert "changed=0" in again.stdout and "changed=1" not in again.stdout, again.stdout
+        assert set(re.findall(r"changed=(\d+)", again.stdout)) == {"0"}, again.stdout
     finally:
         done = play("cluster", *more)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -177,7 +177,7 @@ def test_a_difference_that_keepalived_is_just_making_is_not_touched(case: Case) 
     """At each look another one: it is at work."""
     first, second, _third = case.masters
     clock = Clock(case.settings)
-    looks = [
+    looks: list[dict[str, Any]] = [
         {"service": case.service(first)},
         {"service": case.service(first, second)},
         {},
@@ -316,7 +316,7 @@ def test_a_slow_one_is_repaired_each_time_but_not_told_each_time(case: Case) -> 
 def test_faults_of_all_kinds_at_the_pace_of_a_test_are_no_fight(case: Case) -> None:
     """Seven kinds in turn, each a second after the one before."""
     clock = Clock(case.settings)
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"route": None},
         {"route": Route(True, "192.0.2.9", "lo")},
         {"sysctls": {NODEST: "0", QUIESCENT: "1"}},
