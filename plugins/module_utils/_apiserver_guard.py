@@ -32,6 +32,7 @@ from typing import Any, NamedTuple, Optional
 
 TICK = 1.0  # seconds between two looks
 DOUBT = 0.4  # seconds for which a difference in the table must last: keepalived may be changing it at this moment
+ABSENT = 0.7  # seconds without a keepalived after which systemd is asked: it starts a killed one after half a second
 SETTLE = 0.05  # seconds in which the kernel's messages that belong together arrive
 SAID_AFTER = 3.0  # seconds after which something that cannot be put back is told: a flap is over by then
 STARTING = 10.0  # seconds after which a keepalived that systemd keeps starting is told
@@ -376,7 +377,8 @@ def decide(settings: Settings, seen: Seen, memory: Memory) -> Decision:
             del histories[thing]
     pending, said_now, more = _tell(notes, memory, now)
     messages += more
-    doubtful = doubtful or STOPPING in seen.units.values()
+    unknown = not seen.process and settings.balancer_unit not in seen.units
+    doubtful = doubtful or unknown or STOPPING in seen.units.values()
     return Decision(tuple(act), tuple(messages), Memory(doubts, histories, pending, said_now), doubtful)
 
 
@@ -441,7 +443,7 @@ NEW_SERVICE, SET_SERVICE, GET_SERVICE, NEW_DEST, SET_DEST, DEL_DEST, GET_DEST = 
 SERVICE, DEST = 1, 2
 AF, PROTOCOL, ADDR, PORT, SCHED_NAME, FLAGS, TIMEOUT, NETMASK = 1, 2, 3, 4, 6, 7, 8, 9
 DEST_ADDR, DEST_PORT, FWD_METHOD, DEST_WEIGHT, UPPER, LOWER = 1, 2, 3, 4, 5, 6
-PERSISTENT, FORWARD_MASK = 0x1, 0x7
+PERSISTENT, FORWARD_MASK, NESTED = 0x1, 0x7, 0x8000
 
 
 def attribute(kind: int, data: bytes) -> bytes:
@@ -606,7 +608,7 @@ class Kernel:
 
     def service(self) -> Optional[Service]:
         """The virtual server; nothing where there is none. It costs the same however many others there are."""
-        named = attribute(SERVICE, self.name_of_service())
+        named = attribute(NESTED | SERVICE, self.name_of_service())
         try:
             told = attributes(self.control(GET_SERVICE, 0, named)[0][SERVICE])
             answers = self.control(GET_DEST, DUMP, named)
@@ -631,7 +633,7 @@ class Kernel:
             + attribute(TIMEOUT, struct.pack("=I", 0))
             + attribute(NETMASK, struct.pack("=I", netmask))
         )
-        return attribute(SERVICE, wanted)
+        return attribute(NESTED | SERVICE, wanted)
 
     def server_message(self, server: str) -> bytes:
         wanted = attribute(DEST_ADDR, self.packed(server).ljust(16, b"\0")) + attribute(
@@ -639,7 +641,7 @@ class Kernel:
         )
         for kind, value in ((FWD_METHOD, MASQUERADE), (DEST_WEIGHT, WEIGHT), (UPPER, 0), (LOWER, 0)):
             wanted += attribute(kind, struct.pack("=I", value))
-        return attribute(SERVICE, self.name_of_service()) + attribute(DEST, wanted)
+        return attribute(NESTED | SERVICE, self.name_of_service()) + attribute(NESTED | DEST, wanted)
 
     def add_service(self) -> None:
         self.change(NEW_SERVICE, self.service_message(), errno.EEXIST)
@@ -817,7 +819,7 @@ class Guard:
     def ask_systemd(self, now: float, route_is_right: bool, keepalived_runs: bool) -> None:
         """Whether what is missing is meant to be missing. Asked only where something is."""
         self.absent_since = None if keepalived_runs else (now if self.absent_since is None else self.absent_since)
-        gone = self.absent_since is not None and now - self.absent_since > TICK
+        gone = self.absent_since is not None and now - self.absent_since > ABSENT
         if route_is_right and not gone:
             self.units = {}
             self.units_asked = -ASK_AGAIN
@@ -867,7 +869,9 @@ class Guard:
             os.kill(pid, signal.SIGCONT)
 
     def start_unit(self, unit: str) -> None:
-        run("/bin/systemctl", "restart", "--no-block", unit)
+        self.units = {}
+        self.units_asked = -ASK_AGAIN
+        run("/bin/systemctl", "start", "--no-block", unit)
 
     def say(self, message: Message) -> None:
         """A line in the journal."""

@@ -284,6 +284,21 @@ def test_table_is_put_back_while_connections_stay(host: Host) -> None:
 
 
 @pytest.mark.usefixtures("both")
+def test_keepalived_that_has_failed_is_started(host: Host, until: Until) -> None:
+    """systemd would start it again by itself, so it is told not to."""
+    folder = "/run/systemd/system/multinic-apiserver-balancer.service.d"
+    host.check_output(f"install -d {folder} && printf '[Service]\\nRestart=no\\n' > {folder}/molecule.conf")
+    host.check_output("systemctl daemon-reload")
+    try:
+        host.check_output("systemctl kill --kill-who=main --signal=KILL multinic-apiserver-balancer")
+        assert until(lambda: not host.service("multinic-apiserver-balancer").is_running, 2)
+        assert until(lambda: servers(host) == {MASTER1, NODE01}, 5)
+        assert until(lambda: said(host)[-1].endswith("multinic-apiserver-balancer.service: it had failed"), 2)
+    finally:
+        host.check_output(f"rm -r {folder} && systemctl daemon-reload")
+
+
+@pytest.mark.usefixtures("both")
 def test_what_an_operator_stops_stays_stopped(host: Host, until: Until) -> None:
     for unit, gone in (("multinic-vip-route", "the route"), ("multinic-apiserver-balancer", "nobody looks after")):
         host.check_output(f"systemctl stop {unit} && sleep 5")
