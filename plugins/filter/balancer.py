@@ -9,8 +9,13 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils import _apiserver_guard
+from ansible_collections.multinic.kubernetes.plugins.module_utils import (
+    _apiserver_certificates,
+    _apiserver_guard,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import (
+    CERTIFICATES_PROGRAM,
+    GUARD_PROGRAM,
     BalancerError,
     Check,
     balancer_absent,
@@ -24,8 +29,12 @@ def balancer_state_filter(
 ) -> dict[str, Any]:
     """What a host needs to reach the API server through the VIP, as parameters of host_state."""
     seconds = {name: float(check[name]) for name in ("interval", "timeout", "answer_timeout")}
+    programs = {
+        GUARD_PROGRAM: inspect.getsource(_apiserver_guard),
+        CERTIFICATES_PROGRAM: inspect.getsource(_apiserver_certificates),
+    }
     try:
-        return balancer_state(cluster, node, inspect.getsource(_apiserver_guard), Check(str(check["path"]), **seconds))
+        return balancer_state(cluster, node, programs, Check(str(check["path"]), **seconds))
     except BalancerError as exc:
         raise AnsibleFilterError(f"apiserver_balancer: {exc}") from exc
     except KeyError as exc:

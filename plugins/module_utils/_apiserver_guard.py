@@ -68,7 +68,8 @@ class Settings(NamedTuple):
     route_unit: str
     folder: str  # of the balancer's keepalived
     status: str  # what doctor reads
-    ca: str
+    ca: str  # of the cluster
+    certificates: str  # the program that looks at certificates
 
     @property
     def at(self) -> str:
@@ -747,9 +748,9 @@ def sysctl_path(key: str) -> str:
 class Guard:
     """The host as it is, and what is done about it."""
 
-    def __init__(self, settings: Settings, program: str, config: str) -> None:
+    def __init__(self, settings: Settings, config: str) -> None:
         self.settings = settings
-        self.program, self.config = program, config
+        self.config = config
         self.kernel = Kernel(settings)
         self.events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self.events.bind((0, GROUPS))
@@ -904,7 +905,7 @@ class Guard:
         self.child_next = now + CERTIFICATES
         servers = self.healthy()
         if servers and os.path.exists(self.settings.ca):
-            words = [sys.executable, "-I", "-S", "-E", self.program, self.config, *sorted(servers)]
+            words = [sys.executable, "-I", "-S", "-E", self.settings.certificates, self.config, *sorted(servers)]
             try:
                 self.child = Child(words)
             except OSError as error:
@@ -956,31 +957,10 @@ def drain(events: socket.socket) -> None:
             continue
 
 
-def look_at_certificates(settings: Settings, servers: Iterable[str]) -> dict[str, str]:
-    """Server to what is wrong with its certificate. One that does not answer is keepalived's business."""
-    import ssl  # noqa: PLC0415  only here, in a process that ends: it takes 5 MB
-
-    context = ssl.create_default_context(cafile=settings.ca)
-    troubles = {}
-    for server in servers:
-        try:
-            with socket.create_connection((server, settings.port), 5.0, (settings.source, 0)) as plain:
-                with context.wrap_socket(plain, server_hostname=settings.name):
-                    pass
-        except ssl.SSLCertVerificationError as error:
-            troubles[server] = error.verify_message
-        except OSError:
-            continue
-    return troubles
-
-
 def main(words: Sequence[str]) -> None:
+    """The path of the configuration."""
     with open(words[1], encoding="utf-8") as stream:
-        settings = Settings(**json.load(stream))
-    if words[2:]:
-        sys.stdout.write(json.dumps(look_at_certificates(settings, words[2:])))
-    else:
-        Guard(settings, words[0], words[1]).run()
+        Guard(Settings(**json.load(stream)), words[1]).run()
 
 
 if __name__ == "__main__":

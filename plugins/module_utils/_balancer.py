@@ -20,6 +20,7 @@ BALANCER_UNIT = "multinic-apiserver-balancer.service"
 GUARD_UNIT = "multinic-apiserver-guard.service"
 CONFIG_PATH = "/etc/multinic/apiserver-balancer.conf"
 GUARD_PROGRAM = "/usr/local/lib/multinic/apiserver_guard.py"
+CERTIFICATES_PROGRAM = "/usr/local/lib/multinic/apiserver_certificates.py"
 GUARD_CONFIG = "/etc/multinic/apiserver-guard.json"
 GUARD_STATUS = "/run/multinic-apiserver-guard/status.json"
 BALANCER_FOLDER = "/run/multinic-apiserver-balancer"
@@ -215,6 +216,7 @@ def guard_config(apiserver: Mapping[str, Any], node: Mapping[str, Any], last_res
         "folder": BALANCER_FOLDER,
         "status": GUARD_STATUS,
         "ca": CLUSTER_CA,
+        "certificates": CERTIFICATES_PROGRAM,
     }
     return json.dumps(wanted, indent=2) + "\n"
 
@@ -293,16 +295,16 @@ def _real_server(address: str, port: int, check: Check, source: str) -> str:
 
 
 def balancer_state(
-    cluster: Mapping[str, Any], node: Mapping[str, Any], guard: str, check: Check = Check()
+    cluster: Mapping[str, Any], node: Mapping[str, Any], programs: Mapping[str, str], check: Check = Check()
 ) -> dict[str, Any]:
-    """Everything the balancer needs on one host, as parameters of the host_state module; `guard` is the guard's program."""
+    """Everything the balancer needs on one host, as parameters of the host_state module; with the guard's programs."""
     apiserver = cluster["apiserver"]
     vip, port = str(apiserver["vip"]), int(apiserver["port"])
     source = str(node["vip_route"]["source"])
     last_resort = str(cluster["hosts"][cluster["first_control_plane"]]["address"])
     config = keepalived_config(apiserver, source, last_resort, check)
     guarded = {
-        GUARD_PROGRAM: guard,
+        **programs,
         GUARD_CONFIG: guard_config(apiserver, node, last_resort),
         f"{UNIT_FOLDER}/{GUARD_UNIT}": guard_unit(vip, port),
     }
@@ -332,7 +334,13 @@ def balancer_stopped() -> dict[str, Any]:
 
 def balancer_absent() -> dict[str, Any]:
     """The second half: no file of the balancer is there. The units have to be stopped while theirs still are."""
-    paths = (*(f"{UNIT_FOLDER}/{unit}" for unit in UNITS), CONFIG_PATH, GUARD_CONFIG, GUARD_PROGRAM)
+    paths = (
+        *(f"{UNIT_FOLDER}/{unit}" for unit in UNITS),
+        CONFIG_PATH,
+        GUARD_CONFIG,
+        GUARD_PROGRAM,
+        CERTIFICATES_PROGRAM,
+    )
     return {
         "kernel_modules": [],
         "sysctls": {},

@@ -38,7 +38,8 @@ def node(source: str = NODE01) -> dict[str, Any]:
 
 
 def state(**apiserver: Any) -> dict[str, Any]:
-    return balancer.balancer_state(plan(**apiserver), node(), "# the program\n")
+    programs = {balancer.GUARD_PROGRAM: "# guard\n", balancer.CERTIFICATES_PROGRAM: "# certificates\n"}
+    return balancer.balancer_state(plan(**apiserver), node(), programs)
 
 
 def content(state: dict[str, Any], path: str) -> str:
@@ -155,7 +156,8 @@ def test_guard_has_all_that_it_asks_for() -> None:
     assert (settings.at, settings.source, settings.interface) == (f"{VIP}:6443", NODE01, "ens32")
     assert settings.last_resort == MASTERS[0]
     assert settings.sysctls == balancer.SYSCTLS
-    assert content(state(), balancer.GUARD_PROGRAM) == "# the program\n"
+    assert content(state(), balancer.GUARD_PROGRAM) == "# guard\n"
+    assert content(state(), settings.certificates) == "# certificates\n"
 
 
 def test_guard_starts_last_and_so_stops_first() -> None:
