@@ -90,7 +90,7 @@ class Service(NamedTuple):
 
     scheduler: str
     persistent: bool
-    servers: Mapping[str, tuple[int, int]]  # address -> forwarding method, weight
+    servers: Mapping[str, tuple[int, int]]  # address, or "address port" of another port -> forwarding method, weight
 
 
 class Seen(NamedTuple):
@@ -183,6 +183,12 @@ WHO = {
 def where(address: str, port: int) -> str:
     """Address and port as people write them."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def end_of(server: str, port: int) -> tuple[str, int]:
+    """Address and port of a server in the table; those of the plan all have one port."""
+    address, _space, other = server.partition(" ")
+    return address, int(other or port)
 
 
 def find_faults(settings: Settings, seen: Seen) -> tuple[list[Fault], dict[str, Note]]:
@@ -289,7 +295,7 @@ def _judge_table(settings: Settings, seen: Seen, faults: list[Fault], notes: dic
         faults.append(Fault(thing, told, actions, doubt=DOUBT, mark=mark))
 
     def named(servers: Iterable[str]) -> str:
-        return ", ".join(where(server, settings.port) for server in sorted(servers))
+        return ", ".join(where(*end_of(server, settings.port)) for server in sorted(servers))
 
     if service is None:
         fault(
@@ -621,7 +627,9 @@ class Kernel:
         for answer in answers:
             values = attributes(answer[DEST])
             method, weight = (struct.unpack("=I", values[key])[0] for key in (FWD_METHOD, DEST_WEIGHT))
-            servers[self.text(values[DEST_ADDR])] = (method & FORWARD_MASK, weight)
+            address, port = self.text(values[DEST_ADDR]), struct.unpack("!H", values[DEST_PORT])[0]
+            server = address if port == self.settings.port else f"{address} {port}"
+            servers[server] = (method & FORWARD_MASK, weight)
         flags = struct.unpack("=II", told[FLAGS])[0]
         return Service(told[SCHED_NAME].rstrip(b"\0").decode(), bool(flags & PERSISTENT), servers)
 
@@ -637,9 +645,9 @@ class Kernel:
         return attribute(NESTED | SERVICE, wanted)
 
     def server_message(self, server: str) -> bytes:
-        wanted = attribute(DEST_ADDR, self.packed(server).ljust(16, b"\0")) + attribute(
-            DEST_PORT, struct.pack("!H", self.settings.port)
-        )
+        address, port = end_of(server, self.settings.port)
+        wanted = attribute(DEST_ADDR, self.packed(address).ljust(16, b"\0"))
+        wanted += attribute(DEST_PORT, struct.pack("!H", port))
         for kind, value in ((FWD_METHOD, MASQUERADE), (DEST_WEIGHT, WEIGHT), (UPPER, 0), (LOWER, 0)):
             wanted += attribute(kind, struct.pack("=I", value))
         return attribute(NESTED | SERVICE, self.name_of_service()) + attribute(NESTED | DEST, wanted)

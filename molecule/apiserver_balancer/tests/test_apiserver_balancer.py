@@ -94,7 +94,7 @@ faults = {
     "table flushed": ["ipvsadm", "-C"],
     "server removed": ["ipvsadm", "-d", *service, "-r", "192.168.253.129:6443"],
     "server altered": ["ipvsadm", "-e", *service, "-r", "192.168.253.131:6443", "-g", "-w", "0"],
-    "server added": ["ipvsadm", "-a", *service, "-r", "192.168.160.243:6443", "-m", "-w", "1"],
+    "server added": ["ipvsadm", "-a", *service, "-r", "192.168.253.129:9999", "-m", "-w", "1"],
     "scheduler changed": ["ipvsadm", "-E", *service, "-s", "rr", "-p", "300"],
     "sysctl reset": ["sysctl", "-qw", "net.ipv4.vs.expire_nodest_conn=0", "net.ipv4.vs.expire_quiescent_template=0"],
     "keepalived killed": ["kill", "-9"],

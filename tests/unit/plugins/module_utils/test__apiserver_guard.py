@@ -200,6 +200,14 @@ def test_a_dead_server_that_keepalived_took_out_is_not_put_back(case: Case) -> N
     ]
 
 
+def test_a_server_at_another_port_is_another_server(case: Case) -> None:
+    stranger = f"{case.masters[0]} 9999"
+    seen = case.seen(service=case.service(*case.masters, stranger))
+    (fault,) = guard.find_faults(case.settings, seen)[0]
+    assert fault.actions == (Action("remove_server", (stranger,)),)
+    assert f"took {guard.where(case.masters[0], 9999)} out of" in fault.told
+
+
 def test_the_last_resort_belongs_there_while_no_server_is_healthy(case: Case) -> None:
     resort = case.masters[0]
     fine = case.seen(healthy=frozenset(), service=case.service(resort))
