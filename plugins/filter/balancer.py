@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils import (
+    _apiserver_certificates,
+    _apiserver_guard,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import (
+    CERTIFICATES_PROGRAM,
+    GUARD_PROGRAM,
     BalancerError,
     Check,
+    balancer_absent,
     balancer_state,
+    balancer_stopped,
 )
 
 
@@ -20,8 +29,12 @@ def balancer_state_filter(
 ) -> dict[str, Any]:
     """What a host needs to reach the API server through the VIP, as parameters of host_state."""
     seconds = {name: float(check[name]) for name in ("interval", "timeout", "answer_timeout")}
+    programs = {
+        GUARD_PROGRAM: inspect.getsource(_apiserver_guard),
+        CERTIFICATES_PROGRAM: inspect.getsource(_apiserver_certificates),
+    }
     try:
-        return balancer_state(cluster, node, Check(str(check["path"]), **seconds))
+        return balancer_state(cluster, node, programs, Check(str(check["path"]), **seconds))
     except BalancerError as exc:
         raise AnsibleFilterError(f"apiserver_balancer: {exc}") from exc
     except KeyError as exc:
@@ -30,8 +43,16 @@ def balancer_state_filter(
         ) from exc
 
 
+def balancer_removal_filter(part: str) -> dict[str, Any]:
+    """How a host gets rid of the balancer: what is stopped, then what is absent, as parameters of host_state."""
+    parts = {"stopped": balancer_stopped, "absent": balancer_absent}
+    if part not in parts:
+        raise AnsibleFilterError(f"balancer_removal: {part!r} is none of {', '.join(parts)}")
+    return parts[part]()
+
+
 class FilterModule:
     """Filters of the apiserver_balancer role."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"balancer_state": balancer_state_filter}
+        return {"balancer_state": balancer_state_filter, "balancer_removal": balancer_removal_filter}

@@ -8,14 +8,25 @@ This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, s
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._apiserver_guard import UP
+
 ROUTE_UNIT = "multinic-vip-route.service"
 BALANCER_UNIT = "multinic-apiserver-balancer.service"
+GUARD_UNIT = "multinic-apiserver-guard.service"
 CONFIG_PATH = "/etc/multinic/apiserver-balancer.conf"
+GUARD_PROGRAM = "/usr/local/lib/multinic/apiserver_guard.py"
+CERTIFICATES_PROGRAM = "/usr/local/lib/multinic/apiserver_certificates.py"
+GUARD_CONFIG = "/etc/multinic/apiserver-guard.json"
+GUARD_FOLDER = "/run/multinic-apiserver-guard"
+BALANCER_FOLDER = "/run/multinic-apiserver-balancer"
+CLUSTER_CA = "/etc/kubernetes/pki/ca.crt"
 UNIT_FOLDER = "/etc/systemd/system"
+UNITS = (ROUTE_UNIT, BALANCER_UNIT, GUARD_UNIT)  # in the order in which they start
 KERNEL_MODULES = ("ip_vs", "ip_vs_rr")
 
 # A connection whose server has left the table is answered with a reset at once, instead of being sent into the void
@@ -165,11 +176,11 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=simple
-RuntimeDirectory=multinic-apiserver-balancer
+RuntimeDirectory={BALANCER_FOLDER[len("/run/") :]}
 # A killed keepalived leaves its table behind, and its successor knows nothing of a server that died meanwhile.
 {cleanup}
 ExecStart=/usr/sbin/keepalived --dont-fork --check --use-file={CONFIG_PATH} \
---pid=/run/multinic-apiserver-balancer/main.pid --checkers_pid=/run/multinic-apiserver-balancer/checkers.pid
+--pid={BALANCER_FOLDER}/main.pid --checkers_pid={BALANCER_FOLDER}/checkers.pid
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=500ms
@@ -179,6 +190,82 @@ OOMScoreAdjust=-900
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def guard_unit(vips: Sequence[str], port: int) -> str:
+    """Unit of the program that puts back what others change.
+
+    It runs by the distribution's own Python, of which it needs the standard library only. It stops before the units that it
+    looks after, so it never takes their stop for an accident. /proc/sys has to stay writable, for the sysctls.
+    """
+    told = ", ".join(at(vip, port) for vip in vips)
+    return f"""\
+# Written by multinic.kubernetes
+[Unit]
+Description=Guard of the Kubernetes API address {told}: route, virtual server, sysctls
+After=network.target {ROUTE_UNIT} {BALANCER_UNIT}
+StartLimitIntervalSec=0
+
+[Service]
+Type=simple
+RuntimeDirectory={GUARD_FOLDER[len("/run/") :]}
+ExecStart=/usr/bin/python3 -I -S -E {GUARD_PROGRAM} {GUARD_CONFIG}
+Restart=always
+RestartSec=1
+OOMScoreAdjust=-900
+MemoryMax=20M
+TasksMax=8
+UMask=0022
+CapabilityBoundingSet=CAP_NET_ADMIN
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+PrivateDevices=yes
+PrivateTmp=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectSystem=strict
+RestrictAddressFamilies=AF_NETLINK AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def guard_config(ways: Sequence[Balanced], server_name: str, port: int, interface: str) -> str:
+    """What the guard has to know; no server but the last resort, so that it need not change with the control planes."""
+    wanted = {
+        "port": port,
+        "interface": interface,
+        "name": server_name,
+        "balancer_unit": BALANCER_UNIT,
+        "route_unit": ROUTE_UNIT,
+        "folder": BALANCER_FOLDER,
+        "ca": CLUSTER_CA,
+        "certificates": CERTIFICATES_PROGRAM,
+        # What the host has once is looked after once.
+        "ways": [
+            {
+                "vip": way.vip,
+                "source": way.source,
+                "last_resort": way.last_resort,
+                "status": f"{GUARD_FOLDER}/{way.vip}.json",
+                "first": not number,
+                "sysctls": {} if number else SYSCTLS,
+            }
+            for number, way in enumerate(ways)
+        ],
+    }
+    return json.dumps(wanted, indent=2) + "\n"
 
 
 def at(address: str, port: int) -> str:
@@ -191,7 +278,8 @@ def keepalived_config(ways: Sequence[Balanced], server_name: str, port: int, che
 
     `alpha` keeps a server out until its first check has passed, so that an unfinished control plane gets no request;
     `bindto` makes each check take the way the requests take. While no server passes, the last resort gets the requests:
-    a slow answer, or one from a server whose etcd is electing, is better than none, and open watches stay open.
+    a slow answer, or one from a server whose etcd is electing, is better than none, and open watches stay open. Of each
+    server that is healthy there is a file, by which the guard knows what belongs into the table.
     """
     problems = check.problems()
     for real_servers in (way.real_servers for way in ways):
@@ -208,6 +296,8 @@ def keepalived_config(ways: Sequence[Balanced], server_name: str, port: int, che
 # a dead one is out after at most {check.slowest_detection():.1f} s.
 global_defs {{
     router_id multinic-apiserver
+    script_user root
+    enable_script_security
 }}
 
 {servers}"""
@@ -236,6 +326,8 @@ def _real_server(address: str, port: int, check: Check, source: str) -> str:
     return f"""\
     real_server {address} {port} {{
         weight 1
+        notify_up "/usr/bin/touch {BALANCER_FOLDER}/{UP}{address}"
+        notify_down "/usr/bin/rm -f {BALANCER_FOLDER}/{UP}{address}"
         TCP_CHECK {{
             connect_timeout {check.timeout:g}
             bindto {source}
@@ -256,15 +348,22 @@ def _real_server(address: str, port: int, check: Check, source: str) -> str:
 """
 
 
-def balancer_state(cluster: Mapping[str, Any], node: Mapping[str, Any], check: Check = Check()) -> dict[str, Any]:
-    """Everything the balancer needs on one host, as parameters of the host_state module."""
+def balancer_state(
+    cluster: Mapping[str, Any], node: Mapping[str, Any], programs: Mapping[str, str], check: Check = Check()
+) -> dict[str, Any]:
+    """Everything the balancer needs on one host, as parameters of the host_state module; with the guard's programs."""
     name, port = str(cluster["apiserver"]["name"]), int(cluster["apiserver"]["port"])
     ways = balanced(cluster, node)
     vips = [way.vip for way in ways]
+    guarded = {
+        **programs,
+        GUARD_CONFIG: guard_config(ways, name, port, str(node["interface"])),
+        f"{UNIT_FOLDER}/{GUARD_UNIT}": guard_unit(vips, port),
+    }
     return {
         "kernel_modules": list(KERNEL_MODULES),
         "sysctls": {**SYSCTLS, **kept_addresses(node, ways)},
-        "directories": [{"path": CONFIG_PATH.rpartition("/")[0], "mode": "0755"}],
+        "directories": [{"path": path.rpartition("/")[0], "mode": "0755"} for path in (CONFIG_PATH, GUARD_PROGRAM)],
         "files": [
             {"path": f"{UNIT_FOLDER}/{ROUTE_UNIT}", "content": route_unit(ways), "restart": [ROUTE_UNIT]},
             {
@@ -278,9 +377,28 @@ def balancer_state(cluster: Mapping[str, Any], node: Mapping[str, Any], check: C
                 "content": balancer_unit(vips, port),
                 "restart": [BALANCER_UNIT],
             },
+            *({"path": path, "content": content, "restart": [GUARD_UNIT]} for path, content in guarded.items()),
         ],
-        "units": [
-            {"name": ROUTE_UNIT, "enabled": True, "state": "started"},
-            {"name": BALANCER_UNIT, "enabled": True, "state": "started"},
-        ],
+        "units": [{"name": unit, "enabled": True, "state": "started"} for unit in UNITS],
+    }
+
+
+def balancer_stopped() -> dict[str, Any]:
+    """The first half of the removal: nothing of the balancer runs, so systemd has taken route and table away."""
+    return {"units": [{"name": unit, "enabled": False, "state": "stopped"} for unit in UNITS]}
+
+
+def balancer_absent() -> dict[str, Any]:
+    """The second half: no file of the balancer is there. The units have to be stopped while theirs still are."""
+    paths = (
+        *(f"{UNIT_FOLDER}/{unit}" for unit in UNITS),
+        CONFIG_PATH,
+        GUARD_CONFIG,
+        GUARD_PROGRAM,
+        CERTIFICATES_PROGRAM,
+    )
+    return {
+        "kernel_modules": [],
+        "sysctls": {},
+        "files": [{"path": path, "state": "absent"} for path in paths],
     }

@@ -15,7 +15,11 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any, Optional
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import BALANCER_UNIT, ROUTE_UNIT
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import (
+    BALANCER_UNIT,
+    GUARD_UNIT,
+    ROUTE_UNIT,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._components import (
     asked_from,
     is_address,
@@ -162,6 +166,7 @@ class _Doctor:
         self.judge_strangers()
         self.tell_members()
         self.tell_certificates()
+        self.tell_guards()
         return self.told(verdict)
 
     def told(self, verdict: Verdict) -> Diagnosis:
@@ -251,6 +256,7 @@ class _Doctor:
             self.judge_listening(name, planned, host)
             if not self.seen.foreign(name):
                 self.judge_units(name, host)
+                self.judge_guard(name, host)
                 self.judge_proxy(name, host)
         self.judge_certificates(name, planned, host)
 
@@ -294,6 +300,9 @@ class _Doctor:
             self.use(
                 name, "VIP route", f"source ({kinds})", [str(route.get("source") or "") for route in routes], sources
             )
+            kept = [str(guard.get("source") or "") for guard in self.guards(name)]
+            if kept:
+                self.use(name, "guard of the VIP", "keeps the source", kept, sources)
             asked = [str(_dig(way, "api", "source") or "") for way in ways]
             self.use(name, "API through the VIP", "asked from", asked, sources)
         apiserver = _dig(self.component(name), "processes", "kube-apiserver", "flags")
@@ -531,6 +540,7 @@ class _Doctor:
         for unit, why in (
             (ROUTE_UNIT, "It sets the VIP's route at boot; without it the host comes back without the API."),
             (BALANCER_UNIT, "Nobody takes a dead control plane out of IPVS, or puts one back in."),
+            (GUARD_UNIT, "Nobody puts the VIP's route or virtual server back when something takes it away."),
         ):
             state = units.get(unit)
             if state is None and self.plan["apiserver"].get("balancer") == "ipvs":
@@ -547,6 +557,49 @@ class _Doctor:
                 )
             elif state is not None and state["enabled"] not in ("enabled", ""):
                 self.found.warning(name, "", f"{unit} is {state['enabled']}", why, f"systemctl enable {unit}")
+
+    def judge_guard(self, name: str, host: Mapping[str, Any]) -> None:
+        """What the guard itself says. It has looked a second ago, so its complaints are of now."""
+        guards = host.get("guards") or ()
+        for told in dict.fromkeys(told for guard in guards for told in guard.get("open") or ()):
+            self.found.warning(
+                name,
+                "",
+                f"the guard of the API server's address says: {told}",
+                "It does not put this right by itself.",
+                f"See journalctl -u {GUARD_UNIT}.",
+            )
+        for thing in dict.fromkeys(thing for guard in guards for thing in guard.get("clashes") or ()):
+            self.found.warning(
+                name,
+                "",
+                f"something keeps changing what the guard of the API server's address puts back: {thing}",
+                "The guard stands back and repairs it every half minute at most; until then the API may be out of reach here.",
+                f"Find who does it: journalctl -u {GUARD_UNIT} tells what was found and who it might be.",
+            )
+
+    def guards(self, name: str) -> list[Mapping[str, Any]]:
+        """What the host's guard says, of each VIP."""
+        return [guard for guard in self.component(name).get("guards") or () if guard]
+
+    def tell_guards(self) -> None:
+        """How many guards there are, and what they have done."""
+        guards = [(name, guard) for name in self.members for guard in self.guards(name)]
+        if not guards:
+            return
+        repairs = sum(int(guard.get("repairs") or 0) for _name, guard in guards)
+        last = max(
+            (
+                (int(guard["last"].get("at") or 0), name, str(guard["last"].get("told") or ""))
+                for name, guard in guards
+                if guard.get("last")
+            ),
+            default=None,
+        )
+        hosts = len({name for name, _guard in guards})
+        some = f"{hosts} host{'' if hosts == 1 else 's'}"
+        told = f"the way to the API server is guarded on {some}; repairs since the guards started: {repairs}"
+        self.tested.append(told + (f", the last on {last[1]}: {last[2]}" if last else ""))
 
     def judge_proxy(self, name: str, host: Mapping[str, Any]) -> None:
         wanted, mode = self.plan["kube_proxy"], self.proxy_mode(name)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _apiserver_guard as guard
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _balancer as balancer
 
 VIP = "10.103.97.2"
@@ -32,7 +34,14 @@ def plan(**apiserver: Any) -> dict[str, Any]:
 
 
 def node(source: str = NODE01) -> dict[str, Any]:
-    return {"vip_route": {"destination": f"{VIP}/32", "source": source}}
+    return {"interface": "ens32", "vip_route": {"destination": f"{VIP}/32", "source": source}}
+
+
+PROGRAMS = {balancer.GUARD_PROGRAM: "# guard\n", balancer.CERTIFICATES_PROGRAM: "# certificates\n"}
+
+
+def state(**apiserver: Any) -> dict[str, Any]:
+    return balancer.balancer_state(plan(**apiserver), node(), PROGRAMS)
 
 
 def ways(servers: list[str] = MASTERS, source: str = NODE01) -> list[balancer.Balanced]:
@@ -137,23 +146,70 @@ def test_accepted_settings_detect_a_dead_server_in_time(interval: float, timeout
 
 
 def test_state_holds_modules_sysctls_and_started_units() -> None:
-    state = balancer.balancer_state(plan(), node())
-    assert state["kernel_modules"] == ["ip_vs", "ip_vs_rr"]
-    assert state["sysctls"] == {
+    wanted = state()
+    assert wanted["kernel_modules"] == ["ip_vs", "ip_vs_rr"]
+    assert wanted["sysctls"] == {
         "net.ipv4.vs.expire_nodest_conn": "1",
         "net.ipv4.vs.expire_quiescent_template": "1",
     }
-    assert [unit["name"] for unit in state["units"]] == [balancer.ROUTE_UNIT, balancer.BALANCER_UNIT]
-    assert all(unit["enabled"] and unit["state"] == "started" for unit in state["units"])
-    assert f"src {NODE01}\n" in content(state, f"/etc/systemd/system/{balancer.ROUTE_UNIT}")
+    assert [unit["name"] for unit in wanted["units"]] == [*balancer.UNITS]
+    assert balancer.UNITS == (balancer.ROUTE_UNIT, balancer.BALANCER_UNIT, balancer.GUARD_UNIT)
+    assert all(unit["enabled"] and unit["state"] == "started" for unit in wanted["units"])
+    assert f"src {NODE01}\n" in content(wanted, f"/etc/systemd/system/{balancer.ROUTE_UNIT}")
 
 
 def test_a_new_control_plane_changes_only_the_configuration() -> None:
     """So that adding a master touches neither the route nor the unit."""
-    before = balancer.balancer_state(plan(real_servers=MASTERS[:1]), node())
-    after = balancer.balancer_state(plan(), node())
+    before, after = state(real_servers=MASTERS[:1]), state()
     changed = [old["path"] for old, new in zip(before["files"], after["files"]) if old != new]
     assert changed == [balancer.CONFIG_PATH]
+
+
+def test_keepalived_tells_by_files_which_servers_are_healthy() -> None:
+    """So that the guard knows what belongs into the table: keepalived takes dead servers out of it."""
+    config = config_of()
+    files = [f"{balancer.BALANCER_FOLDER}/{guard.UP}{address}" for address in MASTERS]
+    assert re.findall(r'notify_up "/usr/bin/touch (\S+)"', config) == files
+    assert re.findall(r'notify_down "/usr/bin/rm -f (\S+)"', config) == files
+    # keepalived refuses scripts for whose user there is no account, and warns of each without the second.
+    assert re.search(r"global_defs \{[^}]*script_user root\n[^}]*enable_script_security\n", config)
+    # systemd empties it at each stop, also before it starts a killed keepalived again.
+    assert f"RuntimeDirectory={balancer.BALANCER_FOLDER[5:]}\n" in balancer.balancer_unit([VIP], 6443)
+
+
+def guarded(wanted: dict[str, Any]) -> list[guard.Settings]:
+    settings = json.loads(content(wanted, balancer.GUARD_CONFIG))
+    ways = settings.pop("ways")
+    return [guard.Settings(**settings, **way) for way in ways]
+
+
+def test_guard_has_all_that_it_asks_for() -> None:
+    (settings,) = guarded(state())
+    assert (settings.at, settings.source, settings.interface) == (f"{VIP}:6443", NODE01, "ens32")
+    assert settings.last_resort == MASTERS[0]
+    assert settings.sysctls == balancer.SYSCTLS
+    assert content(state(), balancer.GUARD_PROGRAM) == "# guard\n"
+    assert content(state(), settings.certificates) == "# certificates\n"
+
+
+def test_guard_starts_last_and_so_stops_first() -> None:
+    unit = balancer.guard_unit([VIP], 6443)
+    after = re.search(r"^After=(.*)$", unit, re.MULTILINE)
+    assert after is not None
+    assert {balancer.ROUTE_UNIT, balancer.BALANCER_UNIT} <= set(after.group(1).split())
+    # It must not start what an operator has stopped.
+    assert not re.search(r"^(Wants|Requires|BindsTo)=", unit, re.MULTILINE)
+    assert f"ExecStart=/usr/bin/python3 -I -S -E {balancer.GUARD_PROGRAM} {balancer.GUARD_CONFIG}\n" in unit
+
+
+def test_removal_stops_every_unit_and_then_removes_every_file() -> None:
+    there = {entry["path"] for entry in state()["files"]}
+    gone = balancer.balancer_absent()
+    assert {entry["path"] for entry in gone["files"] if entry["state"] == "absent"} == there
+    assert (gone["kernel_modules"], gone["sysctls"]) == ([], {})
+    stopped = balancer.balancer_stopped()["units"]
+    assert [unit["name"] for unit in stopped] == [*balancer.UNITS]
+    assert all(unit["enabled"] is False and unit["state"] == "stopped" for unit in stopped)
 
 
 def test_ipv6_is_written_as_people_write_it() -> None:
@@ -162,7 +218,7 @@ def test_ipv6_is_written_as_people_write_it() -> None:
 
 
 def test_two_families_have_two_routes_and_two_virtual_servers() -> None:
-    state = balancer.balancer_state(*dual_stack())
+    state = balancer.balancer_state(*dual_stack(), PROGRAMS)
     unit = content(state, f"/etc/systemd/system/{balancer.ROUTE_UNIT}")
     assert re.findall(r"^Exec(\w+)=-?/sbin/ip (.*)$", unit, re.MULTILINE) == [
         ("Start", f"route replace local {VIP}/32 dev lo table local src {NODE01}"),
@@ -179,9 +235,13 @@ def test_two_families_have_two_routes_and_two_virtual_servers() -> None:
     assert config.count("{") == config.count("}")
     unit = content(state, f"/etc/systemd/system/{balancer.BALANCER_UNIT}")
     assert re.findall(r"--tcp-service (\S+)", unit) == [f"{VIP}:6443", f"[{VIP6}]:6443"]
+    four, six = guarded(state)
+    assert (four.source, four.last_resort, four.first, four.sysctls) == (NODE01, MASTERS[0], True, balancer.SYSCTLS)
+    assert (six.source, six.last_resort, six.first, six.sysctls) == (NODE01_SIX, SIX[0], False, {})
+    assert four.status != six.status
 
 
 def test_a_link_that_goes_down_takes_no_ipv6_address_along() -> None:
     key = "net/ipv6/conf/ens32.100/keep_addr_on_down"
-    assert balancer.balancer_state(*dual_stack())["sysctls"][key] == "1"
-    assert key not in balancer.balancer_state(plan(), {**node(), "interface": "ens32.100"})["sysctls"]
+    assert balancer.balancer_state(*dual_stack(), PROGRAMS)["sysctls"][key] == "1"
+    assert key not in balancer.balancer_state(plan(), {**node(), "interface": "ens32.100"}, PROGRAMS)["sysctls"]

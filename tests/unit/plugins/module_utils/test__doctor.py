@@ -71,8 +71,10 @@ def components(name: str) -> dict[str, Any]:
         "units": {
             "multinic-vip-route.service": ACTIVE,
             "multinic-apiserver-balancer.service": ACTIVE,
+            "multinic-apiserver-guard.service": ACTIVE,
             "containerd.service": ACTIVE,
         },
+        "guards": [{"since": NOW - DAY, "source": own, "repairs": 0, "open": [], "clashes": []}],
         "tunnels": [],
         "cni": ["10-bridge.conflist"],
         "installed": {"route_source": own, "node_ip": own},
@@ -200,7 +202,8 @@ def test_a_healthy_cluster_has_no_findings_and_every_address_is_the_planned_one(
     assert found.findings == []
     for name, uses in found.uses.items():
         components_here = {use.component for use in uses}
-        assert {"kubelet", "kube-proxy", "node", "VIP route", "API through the VIP"} <= components_here
+        assert {"kubelet", "kube-proxy", "node", "VIP route", "guard of the VIP"} <= components_here
+        assert "API through the VIP" in components_here
         if name in MASTERS:
             assert {"kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler"} <= components_here
         for use in uses:
@@ -269,6 +272,11 @@ PROCESSES = "components/{}/processes"
             at(f"{EVERY_UNIT}/multinic-apiserver-balancer.service", {**ACTIVE, "active": "failed", "sub": "failed"}),
             "node01",
             "multinic-apiserver-balancer.service is failed",
+        ),
+        (
+            at(f"{EVERY_UNIT}/multinic-apiserver-guard.service", {**ACTIVE, "active": "inactive", "sub": "dead"}),
+            "node01",
+            "multinic-apiserver-guard.service is inactive (dead)",
         ),
         (at(f"{EVERY_UNIT}/multinic-vip-route.service", None), "node01", "there is no unit multinic-vip-route.service"),
         (at("components/node01/kube_proxy/mode", "iptables"), "node01", "kube-proxy is in iptables mode, planned ipvs"),
@@ -355,6 +363,11 @@ def test_what_is_not_as_planned_is_an_error_of_its_host(
             at(f"{EVERY_UNIT}/multinic-vip-route.service", {**ACTIVE, "enabled": "disabled"}),
             "multinic-vip-route.service is disabled",
         ),
+        (
+            at("components/node01/guards/0/open", ["multinic-vip-route.service was stopped"]),
+            "the guard of the API server's address says: multinic-vip-route.service was stopped",
+        ),
+        (at("components/node01/guards/0/clashes", ["servers foreign"]), "something keeps changing what the guard"),
         (at("facts/node01/routes/+", default_route(f"{INTERNAL}.1", "ens32")), "2 default routes for IPv4"),
         (
             at("facts/node01/clock", {"synchronised": False, "daemon": "chrony"}),
@@ -366,6 +379,19 @@ def test_what_may_become_trouble_is_a_warning(change: Callable[[dict[str, Any]],
     found = diagnose(healthy(change=change))
     assert told(found, "error") == []
     assert any(name == "node01" and words in text for name, text in told(found, "warning")), told(found, "warning")
+
+
+def test_what_the_guards_have_done_is_told() -> None:
+    def change(raw: dict[str, Any]) -> None:
+        raw["components"]["node01"]["guards"][0].update(repairs=2, last={"at": NOW, "told": "put the route back"})
+        raw["components"]["master1"]["guards"][0].update(repairs=1, last={"at": NOW - 9, "told": "something else"})
+
+    found = diagnose(healthy(change=change))
+    assert found.findings == []
+    assert (
+        "the way to the API server is guarded on 4 hosts; repairs since the guards started: 3, the last on node01: "
+        "put the route back"
+    ) in found.tested
 
 
 def test_etcd_on_every_card_is_a_warning() -> None:
