@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -16,12 +16,16 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer impo
 
 
 def balancer_state_filter(
-    cluster: Mapping[str, Any], node: Mapping[str, Any], check: Mapping[str, Any]
+    cluster: Mapping[str, Any],
+    node: Mapping[str, Any],
+    check: Mapping[str, Any],
+    drained: str | Iterable[str] = (),
 ) -> dict[str, Any]:
     """What a host needs to reach the API server through the VIP, as parameters of host_state."""
+    names = drained.split(",") if isinstance(drained, str) else drained
     seconds = {name: float(check[name]) for name in ("interval", "timeout", "answer_timeout")}
     try:
-        return balancer_state(cluster, node, Check(str(check["path"]), **seconds))
+        return balancer_state(cluster, node, Check(str(check["path"]), **seconds), [name for name in names if name])
     except BalancerError as exc:
         raise AnsibleFilterError(f"apiserver_balancer: {exc}") from exc
     except KeyError as exc:

@@ -8,7 +8,7 @@ This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, s
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,10 @@ class Check:
     def slowest_detection(self) -> float:
         """The longest a dead host stays in: it died just after a check, and every try after that times out."""
         return self.interval + self.timeout + RETRIES * (RETRY_DELAY + self.timeout)
+
+    def slowest_leave(self) -> float:
+        """Seconds that an API server which says that it is not ready stays in at most, where its answers come promptly."""
+        return self.interval + ANSWER_RETRIES * ANSWER_RETRY_DELAY
 
     def problems(self) -> list[str]:
         found = []
@@ -147,8 +151,52 @@ def at(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def keepalived_config(apiserver: Mapping[str, Any], source: str, last_resort: str, check: Check = Check()) -> str:
+def drained_addresses(cluster: Mapping[str, Any], drained: Iterable[str]) -> list[str]:
+    """Cluster addresses of the control planes that shall take no new connections.
+
+    Each is given by its name in the inventory, or by its address where it is no longer in the plan: a node that is being
+    removed. BalancerError for any other name, and where none is left to take connections.
+    """
+    addresses, unknown = [], []
+    for name in dict.fromkeys(str(name).strip() for name in drained):
+        if name in cluster["control_plane"]:
+            addresses.append(str(cluster["hosts"][name]["address"]))
+        elif _is_address(name):
+            addresses.append(str(ipaddress.ip_address(name)))
+        else:
+            unknown.append(name)
+    if unknown:
+        raise BalancerError(
+            f"{', '.join(unknown)} cannot be drained: no control plane has this name; "
+            f"there are {', '.join(cluster['control_plane'])} (apiserver_drained)"
+        )
+    if not set(map(str, cluster["apiserver"]["real_servers"])) - set(addresses):
+        raise BalancerError(
+            "every control plane is to be drained, and none would be left to take connections; "
+            "leave at least one out of apiserver_drained"
+        )
+    return addresses
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def keepalived_config(
+    apiserver: Mapping[str, Any],
+    source: str,
+    last_resort: str,
+    check: Check = Check(),
+    drained: Sequence[str] = (),
+) -> str:
     """keepalived's configuration: one virtual server, a checked real server for each control plane.
+
+    drained are addresses of real servers, also of such as are in the table only until they are removed: their weight is
+    0, so that established connections go on and no new one comes.
 
     `alpha` keeps a server out until its first check has passed, so that an unfinished control plane gets no request;
     `bindto` makes each check take the way the requests take. While no server passes, the last resort gets the requests:
@@ -162,7 +210,10 @@ def keepalived_config(apiserver: Mapping[str, Any], source: str, last_resort: st
         problems.append(f"the control planes' addresses {', '.join(real_servers)} are not unique")
     if problems:
         raise BalancerError("; ".join(problems))
-    blocks = "".join(_real_server(address, port, check, source) for address in real_servers)
+    blocks = "".join(
+        _real_server(address, port, check, source, weight=0 if address in drained else 1)
+        for address in dict.fromkeys([*real_servers, *drained])
+    )
     return f"""\
 # Written by multinic.kubernetes. The API server at {at(vip, port)}, checked every {check.interval:g} s;
 # a dead one is out after at most {check.slowest_detection():.1f} s.
@@ -186,10 +237,10 @@ virtual_server {vip} {port} {{
 """
 
 
-def _real_server(address: str, port: int, check: Check, source: str) -> str:
+def _real_server(address: str, port: int, check: Check, source: str, weight: int) -> str:
     return f"""\
     real_server {address} {port} {{
-        weight 1
+        weight {weight}
         TCP_CHECK {{
             connect_timeout {check.timeout:g}
             bindto {source}
@@ -210,13 +261,21 @@ def _real_server(address: str, port: int, check: Check, source: str) -> str:
 """
 
 
-def balancer_state(cluster: Mapping[str, Any], node: Mapping[str, Any], check: Check = Check()) -> dict[str, Any]:
-    """Everything the balancer needs on one host, as parameters of the host_state module."""
+def balancer_state(
+    cluster: Mapping[str, Any], node: Mapping[str, Any], check: Check = Check(), drained: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Everything the balancer needs on one host, as parameters of the host_state module.
+
+    Another set of real servers is a reload: keepalived compares it with what it had and changes only that. A restart
+    would take the whole virtual server away for a moment.
+    """
     apiserver = cluster["apiserver"]
     vip, port = str(apiserver["vip"]), int(apiserver["port"])
     source = str(node["vip_route"]["source"])
-    last_resort = str(cluster["hosts"][cluster["first_control_plane"]]["address"])
-    config = keepalived_config(apiserver, source, last_resort, check)
+    out = drained_addresses(cluster, drained) if drained else []
+    first = str(cluster["hosts"][cluster["first_control_plane"]]["address"])
+    last_resort = next(address for address in (first, *map(str, apiserver["real_servers"])) if address not in out)
+    config = keepalived_config(apiserver, source, last_resort, check, out)
     return {
         "kernel_modules": list(KERNEL_MODULES),
         "sysctls": dict(SYSCTLS),
@@ -227,7 +286,7 @@ def balancer_state(cluster: Mapping[str, Any], node: Mapping[str, Any], check: C
                 "path": CONFIG_PATH,
                 "content": config,
                 "validate": "/usr/sbin/keepalived --check --config-test --use-file=%s",
-                "restart": [BALANCER_UNIT],
+                "reload": [BALANCER_UNIT],
             },
             {"path": f"{UNIT_FOLDER}/{BALANCER_UNIT}", "content": balancer_unit(vip, port), "restart": [BALANCER_UNIT]},
         ],
