@@ -36,6 +36,7 @@ FAILED_AND_WAITING = "auto-restart"  # systemd calls it activating, but it waits
 SWAP_TARGET = "swap.target"
 OURS = "Written by multinic.kubernetes"
 SAVED = ".multinic-saved"
+SYSCTLS_BEFORE = "/var/lib/multinic/sysctls-before.json"
 HIDDEN = "(sensitive, not shown)\n"
 
 
@@ -242,6 +243,12 @@ def boot_files(params: Mapping[str, Any]) -> list[dict[str, Any]]:
         files.append({"path": path, "content": sysctls_file(sysctls), "state": "present" if sysctls else "absent"})
         files.append({"path": old, "state": "absent"})
     return files
+
+
+def sysctls_before(kept: Mapping[str, str], found: Mapping[str, Optional[str]], keys: Iterable[str]) -> dict[str, str]:
+    """Kernel parameters with the values that they had before any was set: what is kept already, and what comes new."""
+    fresh = {key: sysctl_value(found[key]) for key in keys if found.get(key) is not None}
+    return {**fresh, **kept}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

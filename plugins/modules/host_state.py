@@ -15,6 +15,8 @@ description:
   - The order is fixed. Kernel modules, sysctls, swap, directories, files, links, blocks and lines, then units.
   - Files are written beside their place and renamed over it, so that no reader ever sees half a file. All files that
     have O(files[].validate) are validated before the first one is put in place.
+  - What kernel parameters were before they were first set is kept in C(/var/lib/multinic/sysctls-before.json), for the day
+    that the host leaves its cluster.
   - Restarts and reloads that an interrupted run owed are remembered in C(/run/multinic) and made up for by the next run.
 extends_documentation_fragment:
   - multinic.kubernetes._attributes
@@ -288,6 +290,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils import _host_s
 READ_LIMIT = 64 * 1024
 PENDING_FOLDER = Path("/run/multinic")
 SYSCTLS = Path("/proc/sys")
+SYSCTLS_BEFORE = Path(core.SYSCTLS_BEFORE)
 UNIT_PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload")
 
 ATTRIBUTES: dict[str, Any] = {"owner": {"type": "str"}, "group": {"type": "str"}}
@@ -527,7 +530,22 @@ class Host:
                 "package that holds this kernel's modules, or reboot if the kernel was upgraded since the last boot."
             )
 
+    def keep_sysctls(self, keys: list[str]) -> None:
+        """Remember what they were before us, for the day that the host leaves its cluster."""
+        path = SYSCTLS_BEFORE
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            kept = {}
+        before = core.sysctls_before(kept, {key: self.sysctl(key) for key in keys}, keys)
+        if before != kept:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            new = path.with_suffix(".new")
+            new.write_text(json.dumps(before, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            new.replace(path)
+
     def set_sysctls(self, values: list[tuple[str, str]]) -> None:
+        self.keep_sysctls([key for key, _value in values])
         problems = []
         for key, value in values:
             try:

@@ -165,7 +165,10 @@ def test_a_master_that_is_being_removed_stays_in_the_table_until_it_has_none_lef
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["master9"], r"master9 cannot be drained: no control plane has this name; there are master1, master2, master3"),
+        (
+            ["master9"],
+            r"master9 cannot be drained: no control plane has this name; there are master1, master2, master3",
+        ),
         (["node01", "nix"], r"node01, nix cannot be drained"),
         (["master1", "master2", "master3"], r"none would be left"),
         ([*MASTERS], r"none would be left"),
@@ -178,7 +181,9 @@ def test_what_cannot_be_drained_is_told(names: list[str], message: str) -> None:
 
 def test_another_set_of_servers_is_a_reload_and_no_restart() -> None:
     """A restart takes the virtual server away for a moment, and every request of that moment fails."""
-    (entry,) = [file for file in balancer.balancer_state(plan(), node())["files"] if file["path"] == balancer.CONFIG_PATH]
+    (entry,) = [
+        file for file in balancer.balancer_state(plan(), node())["files"] if file["path"] == balancer.CONFIG_PATH
+    ]
     assert entry["reload"] == [balancer.BALANCER_UNIT]
     assert not entry.get("restart")
 
