@@ -16,72 +16,29 @@ The last line printed is JSON. The lab is removed at the end, also after a failu
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
 from harness import CACHE, Lab, wait_until
+from outage import Asking, copied, outage
 
-PERIOD = 0.05
 WORKER = "node01"
 WORKER_ADDRESS = "192.168.253.131"
 MASTERS = {"master1": "192.168.253.129", "master2": "192.168.253.128", "master3": "192.168.253.130"}
 CARD = "ens32"
 VIPS = {"ours": "10.103.97.2", "yardstick": "10.103.97.3"}
-PROGRAMS = "/run/failover"
+NODES_SEEN = "/run/failover-nodes.txt"
 KUBE_PROXY = {"kube_proxy_config": {"conntrack": {"maxPerCore": 0}, "ipvs": {"excludeCIDRs": ["10.103.97.3/32"]}}}
 
 # What the longest gap and the failed requests may be, for `ours`.
 MOST_SECONDS = {"frozen": 3.0, "unplugged": 3.0, "apiserver_killed": 3.0, "link_flap": 2.0}
 NO_FAILURE = ("stopped", "removed")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request: when it began, how long it took (seconds), and what went wrong, or nothing."""
-
-    began: float
-    took: float
-    trouble: str = ""
-
-
-def parsed(text: str) -> list[Request]:
-    """The client's file, in the order in which the requests began."""
-    rows = [line.split(" ", 2) for line in text.splitlines() if line.count(" ") >= 2]
-    return sorted(
-        (Request(float(began), float(took), trouble.strip()) for began, took, trouble in rows),
-        key=lambda request: request.began,
-    )
-
-
-def outage(requests: Sequence[Request], since: float = 0.0) -> dict[str, Any]:
-    """What failed from a moment on: how many, for how long, whether it was over before the end, and the slowest answer."""
-    counted = [request for request in requests if request.began >= since]
-    if not counted:
-        raise ValueError("there was no request to judge by")
-    bad = [request for request in counted if request.trouble]
-    good = [request for request in counted if not request.trouble]
-    result: dict[str, Any] = {
-        "requests": len(counted),
-        "failed": len(bad),
-        "gap_seconds": 0.0,
-        "over": not counted[-1].trouble,
-        "slowest_seconds": round(max((request.took for request in good), default=0.0), 2),
-    }
-    if bad:
-        begin = since or bad[0].began
-        after = next((request.began for request in counted if request.began > bad[-1].began), bad[-1].began + PERIOD)
-        result["gap_seconds"] = round(after - begin, 2)
-        troubles = [request.trouble for request in bad]
-        result["troubles"] = {trouble: troubles.count(trouble) for trouble in sorted(set(troubles))}
-    return result
 
 
 def misses(figures: dict[str, dict[str, Any]]) -> list[str]:
@@ -117,17 +74,13 @@ class Bench:
 
     def arrange(self) -> None:
         """The clients' programs, and the yardstick: set once, by hand."""
-        folder = Path(__file__).parent
-        for name in ("failover_client.py", "failover_prober.py"):
-            encoded = base64.b64encode((folder / name).read_bytes()).decode()
-            self.worker(f"mkdir -p {PROGRAMS}; echo {encoded} | base64 -d > {PROGRAMS}/{name}")
         vip = VIPS["yardstick"]
+        program = copied(self.lab, WORKER, Path(__file__).with_name("failover_prober.py"))
         self.yardstick_route()
         self.worker(f"ipvsadm -A -t {vip}:6443 -s rr")
         for address in MASTERS.values():
             self.worker(f"ipvsadm -a -t {vip}:6443 -r {address}:6443 -m -w 1")
-        prober = f"python3 {PROGRAMS}/failover_prober.py {vip} {' '.join(MASTERS.values())}"
-        self.worker(f"systemd-run -q --unit=failover-prober {prober}")
+        self.worker(f"systemd-run -q --unit=failover-prober python3 {program} {vip} {' '.join(MASTERS.values())}")
 
     def yardstick_route(self) -> None:
         self.worker(f"ip route replace {VIPS['yardstick']}/32 via {WORKER_ADDRESS} metric 50")
@@ -159,16 +112,12 @@ class Bench:
 
     def measure(self, name: str, blow: Callable[[], float | None], seconds: float) -> None:
         """Two clients, a blow, and so many seconds to see what comes of it. The blow may tell since when to count."""
-        for side, vip in VIPS.items():
-            unit, program = f"failover-{side}", f"{PROGRAMS}/failover_client.py"
-            self.worker(f"systemd-run -q --collect --unit={unit} python3 {program} {vip} {PROGRAMS}/{side}.txt")
+        asking = {side: Asking(self.lab, WORKER, vip) for side, vip in VIPS.items()}
         time.sleep(2)
         since = blow() or 0.0
         time.sleep(seconds)
-        for side in VIPS:
-            self.worker(f"systemctl stop failover-{side}", 30)
-            requests = parsed(self.worker(f"cat {PROGRAMS}/{side}.txt"))
-            self.figures[side][name] = outage(requests, since)
+        for side, client in asking.items():
+            self.figures[side][name] = outage(client.end(), since)
         ours, yardstick = self.figures["ours"][name], self.figures["yardstick"][name]
         say(f"{name}: {told(ours)}; yardstick {told(yardstick)}")
 
@@ -176,14 +125,14 @@ class Bench:
         """A power loss, long enough for the cluster to notice that a node is gone: 40 s by default."""
         watch = (
             "while :; do kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout 3s get nodes --no-headers "
-            f"2>/dev/null; sleep 1; done > {PROGRAMS}-nodes.txt"
+            f"2>/dev/null; sleep 1; done > {NODES_SEEN}"
         )
         self.lab.run("master1", f"systemd-run -q --collect --unit=failover-watch sh -c '{watch}'")
         try:
             self.measure("frozen", lambda: self.lab.guest(["master3"], "frozen"), 60)
         finally:
             self.lab.guest(["master3"], "thawed")
-            seen = self.lab.run("master1", f"systemctl stop failover-watch; cat {PROGRAMS}-nodes.txt").splitlines()
+            seen = self.lab.run("master1", f"systemctl stop failover-watch; cat {NODES_SEEN}").splitlines()
         nodes = [line.split()[:2] for line in seen if len(line.split()) > 1]
         assert len(nodes) > 40, f"the nodes were seen only {len(nodes)} times"
         self.not_ready = sorted({name for name, status in nodes if "NotReady" in status and name != "master3"})

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Asks an API server every 50 ms, whatever has become of the request before, and writes down what came of each.
 
-Runs on a host of the lab: ``python3 failover_client.py ADDRESS FILE``, until it is told to stop. Each request has its
+Runs on a host of the lab: ``python3 outage_client.py ADDRESS FILE``, until it is told to stop. Each request has its
 own thread and its own connection, so one that hangs keeps no other back. A line of FILE is: when it began (seconds, as
 the host's clock says), how long it took, and nothing or what went wrong.
 """
