@@ -21,7 +21,6 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._host_state im
 FOLDERS = (
     "/etc/kubernetes",
     "/var/lib/kubelet",
-    "/var/lib/etcd",
     "/var/lib/multinic",
     "/var/lib/cni",
     "/etc/multinic",
@@ -33,6 +32,8 @@ FOLDERS = (
     "/var/log/pods",
     "/var/log/containers",
 )
+# Only of a host that was a control plane; elsewhere it may be somebody's own etcd.
+ETCD_FOLDER = "/var/lib/etcd"
 # Files that hold our mark, and ours by their names where they cannot hold one.
 MARKED = (
     "/etc/systemd/system/multinic-*",

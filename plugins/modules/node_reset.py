@@ -145,11 +145,12 @@ class Reset:
         self.changes: list[str] = []
         self.warnings: list[str] = []
         self.reread: list[str] = []
+        self.had_etcd = (KUBERNETES / "pki" / "etcd").exists() or marked().get("role") == "control_plane"
         self.before: dict[str, str] = kept_sysctls()
 
     def check_name(self) -> None:
         """The cluster's side of the removal was done under one name; a host of another one is still a member."""
-        held = str(json.loads(read(MARKER) or "{}").get("node_name") or self.params["node_name"])
+        held = str(marked().get("node_name") or self.params["node_name"])
         if held != self.params["node_name"]:
             raise ResetError(
                 f"this host is the node {held}, not {self.params['node_name']}: it is still a member of its cluster. "
@@ -345,7 +346,8 @@ class Reset:
         config = Path("/root/.kube/config")
         if config.is_symlink() and str(config.readlink()).startswith("/etc/kubernetes/"):
             self.remove(config)
-        for folder in map(Path, core.FOLDERS):
+        # First, since it is the others that tell whether it is the cluster's.
+        for folder in map(Path, [core.ETCD_FOLDER] * self.had_etcd + [*core.FOLDERS]):
             if folder.is_symlink() or folder.exists():
                 self.remove(folder)
         for folder in map(Path, core.EMPTY):
@@ -409,6 +411,15 @@ class Reset:
                 self.warnings.append(f"{unit} could not be restarted with its old configuration: {said.strip()}")
 
 
+def marked() -> dict[str, Any]:
+    """What this collection wrote down of the member; nothing where it is none."""
+    try:
+        found = json.loads(read(MARKER) or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def kept_sysctls() -> dict[str, str]:
     """What the kernel parameters were before us; nothing where that was never written or cannot be read."""
     try:
@@ -434,6 +445,7 @@ def rewrite(path: Path, text: str) -> None:
     new = path.with_name(f".multinic-{os.getpid()}-{path.name}")
     new.write_text(text, encoding="utf-8", errors="surrogateescape")
     shutil.copystat(path, new)
+    os.chown(new, path.stat().st_uid, path.stat().st_gid)
     try:
         new.replace(path)
     except OSError:
