@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -25,16 +25,21 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer impo
 
 
 def balancer_state_filter(
-    cluster: Mapping[str, Any], node: Mapping[str, Any], check: Mapping[str, Any]
+    cluster: Mapping[str, Any],
+    node: Mapping[str, Any],
+    check: Mapping[str, Any],
+    drained: str | Iterable[str] = (),
 ) -> dict[str, Any]:
     """What a host needs to reach the API server through the VIP, as parameters of host_state."""
+    names = drained.split(",") if isinstance(drained, str) else drained
     seconds = {name: float(check[name]) for name in ("interval", "timeout", "answer_timeout")}
     programs = {
         GUARD_PROGRAM: inspect.getsource(_apiserver_guard),
         CERTIFICATES_PROGRAM: inspect.getsource(_apiserver_certificates),
     }
     try:
-        return balancer_state(cluster, node, programs, Check(str(check["path"]), **seconds))
+        check_settings = Check(str(check["path"]), **seconds)
+        return balancer_state(cluster, node, programs, check_settings, [name for name in names if name])
     except BalancerError as exc:
         raise AnsibleFilterError(f"apiserver_balancer: {exc}") from exc
     except KeyError as exc:

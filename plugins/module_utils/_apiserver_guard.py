@@ -70,6 +70,7 @@ class Settings(NamedTuple):
     status: str  # what doctor reads
     ca: str  # of the cluster
     certificates: str  # the program that looks at certificates
+    config: str  # keepalived's configuration
     first: bool = True  # of the host's VIPs, one for each family: it looks after what they share
 
     @property
@@ -103,6 +104,7 @@ class Seen(NamedTuple):
     others: Sequence[str] = ()  # the addresses of the planned card; only where it has lost the planned one
     process: int = 0  # keepalived's, 0: it does not run
     healthy: frozenset[str] = frozenset()  # the servers that keepalived holds for healthy
+    drained: frozenset[str] = frozenset()  # the servers that shall take no new connections
     halted: Sequence[int] = ()  # processes of keepalived that were stopped by a signal
     service: Optional[Service] = None
     sysctls: Mapping[str, str] = {}
@@ -300,12 +302,15 @@ def _judge_table(settings: Settings, seen: Seen, faults: list[Fault], notes: dic
     def named(servers: Iterable[str]) -> str:
         return ", ".join(where(*end_of(server, settings.port)) for server in sorted(servers))
 
+    def weight(server: str) -> int:
+        return 0 if server in seen.drained else WEIGHT
+
     if service is None:
         fault(
             "virtual server",
             f"put the virtual server {at} back, with {named(expected)}: it was gone",
             Action("add_service"),
-            *(Action("add_server", (server,)) for server in sorted(expected)),
+            *(Action("add_server", (server, weight(server))) for server in sorted(expected)),
         )
         return
     if service.scheduler != SCHEDULER or service.persistent:
@@ -321,7 +326,7 @@ def _judge_table(settings: Settings, seen: Seen, faults: list[Fault], notes: dic
         fault(
             "servers missing",
             f"put {named(missing)} back into {at}: {why}",
-            *(Action("add_server", (server,)) for server in sorted(missing)),
+            *(Action("add_server", (server, weight(server))) for server in sorted(missing)),
         )
     foreign = service.servers.keys() - expected
     if foreign and seen.healthy:
@@ -336,16 +341,17 @@ def _judge_table(settings: Settings, seen: Seen, faults: list[Fault], notes: dic
             "better than nothing",
             f"the servers in {at} are those that keepalived knows",
         )
-    altered = {
-        server: (method, weight)
-        for server, (method, weight) in service.servers.items()
-        if server in expected and (method not in (MASQUERADE, LOCAL_NODE) or weight != WEIGHT)
-    }
+    altered = [
+        server
+        for server, (method, found) in sorted(service.servers.items())
+        if server in expected and (method not in (MASQUERADE, LOCAL_NODE) or found != weight(server))
+    ]
     if altered:
+        weights = " and ".join(str(some) for some in sorted({weight(server) for server in altered}))
         fault(
             "servers altered",
-            f"set {named(altered)} in {at} to masquerading with the weight {WEIGHT}: somebody had altered it",
-            *(Action("set_server", (server,)) for server in sorted(altered)),
+            f"set {named(altered)} in {at} to masquerading with the weight {weights}: somebody had altered it",
+            *(Action("set_server", (server, weight(server))) for server in altered),
         )
 
 
@@ -647,11 +653,11 @@ class Kernel:
         )
         return attribute(NESTED | SERVICE, wanted)
 
-    def server_message(self, server: str) -> bytes:
+    def server_message(self, server: str, weight: int = WEIGHT) -> bytes:
         address, port = end_of(server, self.settings.port)
         wanted = attribute(DEST_ADDR, self.packed(address).ljust(16, b"\0"))
         wanted += attribute(DEST_PORT, struct.pack("!H", port))
-        for kind, value in ((FWD_METHOD, MASQUERADE), (DEST_WEIGHT, WEIGHT), (UPPER, 0), (LOWER, 0)):
+        for kind, value in ((FWD_METHOD, MASQUERADE), (DEST_WEIGHT, weight), (UPPER, 0), (LOWER, 0)):
             wanted += attribute(kind, struct.pack("=I", value))
         return attribute(NESTED | SERVICE, self.name_of_service()) + attribute(NESTED | DEST, wanted)
 
@@ -661,11 +667,11 @@ class Kernel:
     def set_service(self) -> None:
         self.change(SET_SERVICE, self.service_message())
 
-    def add_server(self, server: str) -> None:
-        self.change(NEW_DEST, self.server_message(server), errno.EEXIST)
+    def add_server(self, server: str, weight: int) -> None:
+        self.change(NEW_DEST, self.server_message(server, weight), errno.EEXIST)
 
-    def set_server(self, server: str) -> None:
-        self.change(SET_DEST, self.server_message(server))
+    def set_server(self, server: str, weight: int) -> None:
+        self.change(SET_DEST, self.server_message(server, weight))
 
     def remove_server(self, server: str) -> None:
         self.change(DEL_DEST, self.server_message(server), errno.ENOENT)
@@ -752,6 +758,17 @@ def unit_states(text: str) -> dict[str, str]:
     return states
 
 
+def weights_of(config: str) -> dict[str, int]:
+    """The weights of the real servers in keepalived's configuration, by their addresses."""
+    found, server = {}, ""
+    for words in map(str.split, config.splitlines()):
+        if words[:1] == ["real_server"]:
+            server = words[1]
+        elif words[:1] == ["weight"] and server:
+            found[server] = int(words[1])
+    return found
+
+
 def sysctl_path(key: str) -> str:
     return "/proc/sys/" + key.replace(".", "/")
 
@@ -768,6 +785,8 @@ class Guard:
         self.events.setblocking(False)
         self.memory = Memory()
         self.failures: dict[str, str] = {}
+        self.config_seen = (0, 0)
+        self.config_weights: Mapping[str, int] = {}
         self.units: dict[str, str] = {}
         self.units_asked = -ASK_AGAIN
         self.absent_since: Optional[float] = None
@@ -797,6 +816,7 @@ class Guard:
             others=() if card else tuple(self.kernel.addresses(self.settings.interface)),
             process=process,
             healthy=self.healthy() if process else frozenset(),
+            drained=frozenset(server for server, weight in self.weights().items() if not weight),
             halted=tuple(int(pid) for pid, state in states.items() if state == "T"),
             service=self.table() if process else None,
             sysctls={
@@ -821,7 +841,24 @@ class Guard:
         except OSError:
             return frozenset()
         servers = (name[len(UP) :] for name in names if name.startswith(UP))
-        return frozenset(server for server in servers if (":" in server) == (":" in self.settings.vip))
+        # The file of a server that is no longer balanced stays: keepalived forgets it without a word.
+        known = self.weights()
+        return frozenset(
+            server
+            for server in servers
+            if (":" in server) == (":" in self.settings.vip) and (server in known or not known)
+        )
+
+    def weights(self) -> Mapping[str, int]:
+        """The real servers that keepalived is told of. Its configuration is read again when it is another file."""
+        try:
+            told = os.stat(self.settings.config)
+        except OSError:
+            return {}
+        if (told.st_ino, told.st_mtime_ns) != self.config_seen:
+            self.config_seen = (told.st_ino, told.st_mtime_ns)
+            self.config_weights = weights_of(read(self.settings.config))
+        return self.config_weights
 
     def table(self) -> Optional[Service]:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,10 @@ class Check:
         """The longest a dead host stays in: it died just after a check, and every try after that times out."""
         return self.interval + self.timeout + RETRIES * (RETRY_DELAY + self.timeout)
 
+    def slowest_leave(self) -> float:
+        """Seconds that an API server which says that it is not ready stays in at most, where its answers come promptly."""
+        return self.interval + ANSWER_RETRIES * ANSWER_RETRY_DELAY
+
     def problems(self) -> list[str]:
         found = []
         if not self.path.startswith("/") or any(char.isspace() or char in '"{}' for char in self.path):
@@ -88,20 +92,33 @@ class Balanced:
     source: str  # the host's cluster address in the VIP's family
     real_servers: tuple[str, ...]
     last_resort: str  # gets the requests while no server passes its checks
+    drained: tuple[str, ...] = ()  # real servers, also such as are on their way out, that take no new connections
 
 
-def balanced(cluster: Mapping[str, Any], node: Mapping[str, Any]) -> list[Balanced]:
-    """What the host balances, in the plan's order of families."""
-    apiserver, first = cluster["apiserver"], cluster["hosts"][cluster["first_control_plane"]]
-    servers = apiserver.get("virtual_servers") or [{key: apiserver[key] for key in ("vip", "real_servers")}]
-    addresses = [str(address) for address in first.get("addresses") or [first["address"]]]
+def balanced(cluster: Mapping[str, Any], node: Mapping[str, Any], drained: Sequence[str] = ()) -> list[Balanced]:
+    """What the host balances, in the plan's order of families. Drained are addresses."""
+    first = _addresses(cluster["hosts"][cluster["first_control_plane"]])
     found = []
-    for server, route in zip(servers, node.get("vip_routes") or [node["vip_route"]]):
-        family = ipaddress.ip_address(server["vip"]).version
-        last_resort = [address for address in addresses if ipaddress.ip_address(address).version == family]
-        real_servers = tuple(str(address) for address in server["real_servers"])
-        found.append(Balanced(str(server["vip"]), str(route["source"]), real_servers, last_resort[0]))
+    for server, route in zip(_virtual_servers(cluster), node.get("vip_routes") or [node["vip_route"]]):
+        vip, real_servers = str(server["vip"]), tuple(str(address) for address in server["real_servers"])
+        candidates = [address for address in (*first, *real_servers) if _alike(address, vip)]
+        last_resort = next((address for address in candidates if address not in drained), "")
+        out = tuple(address for address in drained if _alike(address, vip))
+        found.append(Balanced(vip, str(route["source"]), real_servers, last_resort, out))
     return found
+
+
+def _virtual_servers(cluster: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    apiserver = cluster["apiserver"]
+    return list(apiserver.get("virtual_servers") or [{key: apiserver[key] for key in ("vip", "real_servers")}])
+
+
+def _addresses(host: Mapping[str, Any]) -> list[str]:
+    return [str(address) for address in host.get("addresses") or [host["address"]]]
+
+
+def _alike(one: str, other: str) -> bool:
+    return (":" in one) == (":" in other)
 
 
 def kept_addresses(node: Mapping[str, Any], ways: Sequence[Balanced]) -> dict[str, str]:
@@ -252,6 +269,7 @@ def guard_config(ways: Sequence[Balanced], server_name: str, port: int, interfac
         "folder": BALANCER_FOLDER,
         "ca": CLUSTER_CA,
         "certificates": CERTIFICATES_PROGRAM,
+        "config": CONFIG_PATH,
         # What the host has once is looked after once.
         "ways": [
             {
@@ -273,8 +291,47 @@ def at(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+def drained_addresses(cluster: Mapping[str, Any], drained: Iterable[str]) -> list[str]:
+    """Cluster addresses of the control planes that shall take no new connections.
+
+    Each is given by its name in the inventory, or by its address where it is no longer in the plan: a node that is being
+    removed. BalancerError for any other name, and where none is left to take connections.
+    """
+    addresses: list[str] = []
+    unknown = []
+    for name in dict.fromkeys(str(name).strip() for name in drained):
+        if name in cluster["control_plane"]:
+            addresses += _addresses(cluster["hosts"][name])
+        elif _is_address(name):
+            addresses.append(str(ipaddress.ip_address(name)))
+        else:
+            unknown.append(name)
+    if unknown:
+        raise BalancerError(
+            f"{', '.join(unknown)} cannot be drained: no control plane has this name; "
+            f"there are {', '.join(cluster['control_plane'])} (apiserver_drained)"
+        )
+    if any(set(map(str, server["real_servers"])) <= set(addresses) for server in _virtual_servers(cluster)):
+        raise BalancerError(
+            "every control plane is to be drained, and none would be left to take connections; "
+            "leave at least one out of apiserver_drained"
+        )
+    return addresses
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def keepalived_config(ways: Sequence[Balanced], server_name: str, port: int, check: Check = Check()) -> str:
     """keepalived's configuration: a virtual server for each VIP, a checked real server for each control plane.
+
+    drained are addresses of real servers, also of such as are in the table only until they are removed: their weight is
+    0, so that established connections go on and no new one comes.
 
     `alpha` keeps a server out until its first check has passed, so that an unfinished control plane gets no request;
     `bindto` makes each check take the way the requests take. While no server passes, the last resort gets the requests:
@@ -304,7 +361,10 @@ global_defs {{
 
 
 def _virtual_server(way: Balanced, server_name: str, port: int, check: Check) -> str:
-    blocks = "".join(_real_server(address, port, check, way.source) for address in way.real_servers)
+    blocks = "".join(
+        _real_server(address, port, check, way.source, weight=0 if address in way.drained else 1)
+        for address in dict.fromkeys([*way.real_servers, *way.drained])
+    )
     return f"""\
 virtual_server {way.vip} {port} {{
     lvs_sched rr
@@ -322,10 +382,10 @@ virtual_server {way.vip} {port} {{
 """
 
 
-def _real_server(address: str, port: int, check: Check, source: str) -> str:
+def _real_server(address: str, port: int, check: Check, source: str, weight: int) -> str:
     return f"""\
     real_server {address} {port} {{
-        weight 1
+        weight {weight}
         notify_up "/usr/bin/touch {BALANCER_FOLDER}/{UP}{address}"
         notify_down "/usr/bin/rm -f {BALANCER_FOLDER}/{UP}{address}"
         TCP_CHECK {{
@@ -349,11 +409,19 @@ def _real_server(address: str, port: int, check: Check, source: str) -> str:
 
 
 def balancer_state(
-    cluster: Mapping[str, Any], node: Mapping[str, Any], programs: Mapping[str, str], check: Check = Check()
+    cluster: Mapping[str, Any],
+    node: Mapping[str, Any],
+    programs: Mapping[str, str],
+    check: Check = Check(),
+    drained: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Everything the balancer needs on one host, as parameters of the host_state module; with the guard's programs."""
+    """Everything the balancer needs on one host, as parameters of the host_state module; with the guard's programs.
+
+    Another set of real servers is a reload: keepalived compares it with what it had and changes only that. A restart
+    would take the whole virtual server away for a moment.
+    """
     name, port = str(cluster["apiserver"]["name"]), int(cluster["apiserver"]["port"])
-    ways = balanced(cluster, node)
+    ways = balanced(cluster, node, drained_addresses(cluster, drained) if drained else ())
     vips = [way.vip for way in ways]
     guarded = {
         **programs,
@@ -370,7 +438,7 @@ def balancer_state(
                 "path": CONFIG_PATH,
                 "content": keepalived_config(ways, name, port, check),
                 "validate": "/usr/sbin/keepalived --check --config-test --use-file=%s",
-                "restart": [BALANCER_UNIT],
+                "reload": [BALANCER_UNIT],
             },
             {
                 "path": f"{UNIT_FOLDER}/{BALANCER_UNIT}",

@@ -106,9 +106,10 @@ def joining_manifest(manifest: str, cluster: str) -> str:
 class Etcd:
     """The cluster's etcd, by the JSON form of its own interface (etcd's grpc-gateway, /v3)."""
 
-    def __init__(self, endpoints: Sequence[str], context: ssl.SSLContext) -> None:
+    def __init__(self, endpoints: Sequence[str], context: ssl.SSLContext, seconds: float = REQUEST_SECONDS) -> None:
         self.endpoints = list(endpoints)
         self.context = context
+        self.seconds = seconds
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask the first endpoint that answers; EtcdError with etcd's own words where it refuses."""
@@ -116,7 +117,7 @@ class Etcd:
         for endpoint in self.endpoints:
             parts = urlsplit(endpoint)
             connection = http.client.HTTPSConnection(
-                str(parts.hostname), parts.port or 2379, timeout=REQUEST_SECONDS, context=self.context
+                str(parts.hostname), parts.port or 2379, timeout=self.seconds, context=self.context
             )
             try:
                 connection.request("POST", f"/v3/cluster/member/{path}", json.dumps(body))

@@ -47,6 +47,14 @@ DEFAULT_SETTINGS: dict[str, Any] = {
 }
 """Every setting there is, with its default."""
 
+DEFAULT_APISERVER_ARGUMENTS = {"shutdown-delay-duration": "8s"}
+"""Flags that every API server gets unless the user gives them another value.
+
+An API server that is told to stop turns unready at once (Kubernetes 1.18 and newer) but serves on for this long, so that
+every balancer has taken it out before it closes its port. A balancer needs Check.slowest_leave() for that; kubelet gives
+a static pod 30 s to end, and what is left of them is for requests that are still being answered.
+"""
+
 _PER_HOST_ARGUMENTS: dict[str, frozenset[str]] = {
     "apiserver_extra_args": frozenset({"advertise-address", "secure-port"}),
     "etcd_extra_args": frozenset(
@@ -427,8 +435,7 @@ def _cluster(plan: Mapping[str, Any], version: Version, options: Mapping[str, An
         document["featureGates"] = {DUAL_STACK_GATE: True}
     if options["image_repository"]:
         document["imageRepository"] = str(options["image_repository"])
-    if options["apiserver_extra_args"]:
-        server["extraArgs"] = _arguments(options["apiserver_extra_args"], version)
+    server["extraArgs"] = _arguments({**DEFAULT_APISERVER_ARGUMENTS, **options["apiserver_extra_args"]}, version)
     for field, setting in (
         ("controllerManager", "controller_manager_extra_args"),
         ("scheduler", "scheduler_extra_args"),

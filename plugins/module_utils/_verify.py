@@ -202,9 +202,15 @@ def _probe_pod(node: str, image: str, run: str) -> dict[str, Any]:
 
 
 def missing_real_servers(virtual: Optional[Mapping[str, Any]], expected: Iterable[str]) -> list[str]:
-    """The addresses that should get connections and do not."""
-    having = {real["address"] for real in (virtual or {}).get("real_servers", ()) if real["weight"] > 0}
+    """The addresses that should get connections and are not in the table: their checks fail."""
+    having = {real["address"] for real in (virtual or {}).get("real_servers", ())}
     return [address for address in expected if address not in having]
+
+
+def drained_real_servers(virtual: Mapping[str, Any], expected: Iterable[str]) -> list[str]:
+    """The addresses that are in the table with the weight 0, as keepalived has them where it is told to drain them."""
+    weights = {real["address"]: real["weight"] for real in virtual.get("real_servers", ())}
+    return [address for address in expected if weights.get(address) == 0]
 
 
 DNS_A, DNS_AAAA = 1, 28
@@ -496,6 +502,15 @@ class _Comparison:
                 f"no connections are sent to {', '.join(missing)}",
                 "The balancer's checks of these control planes fail.",
                 "See journalctl -u multinic-apiserver-balancer here, and kube-apiserver there.",
+            )
+        drained = drained_real_servers(virtual, way.real_servers)
+        if drained:
+            self.found.warning(
+                name,
+                "apiserver_drained",
+                f"{', '.join(drained)} gets no new connections: its weight is 0, it is drained",
+                "The others carry its share, and there is one less to lose.",
+                "When the work on it is done, run cluster.yml --tags apiserver_balancer without it in apiserver_drained.",
             )
         strangers = [r["address"] for r in virtual["real_servers"] if r["address"] not in way.real_servers]
         if strangers and self.complete:

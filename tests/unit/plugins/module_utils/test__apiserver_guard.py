@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _apiserver_guard as guard
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _balancer as balancer
 from ansible_collections.multinic.kubernetes.plugins.module_utils._apiserver_guard import (
     Action,
     Memory,
@@ -50,6 +52,7 @@ class Case:
             status="/run/guard/status.json",
             ca="/etc/kubernetes/pki/ca.crt",
             certificates="/usr/local/lib/certificates.py",
+            config="/etc/multinic/apiserver-balancer.conf",
         )
 
     def at(self, server: str) -> str:
@@ -133,20 +136,20 @@ def table_faults(case: Case) -> dict[str, tuple[dict[str, Any], list[Action]]]:
     return {
         "virtual server": (
             {"service": None},
-            [Action("add_service"), *(Action("add_server", (server,)) for server in sorted(case.masters))],
+            [Action("add_service"), *(Action("add_server", (server, 1)) for server in sorted(case.masters))],
         ),
         "virtual server settings": (
             {"service": case.service(*case.masters, scheduler="sh")},
             [Action("set_service")],
         ),
-        "servers missing": ({"service": case.service(first, second)}, [Action("add_server", (third,))]),
+        "servers missing": ({"service": case.service(first, second)}, [Action("add_server", (third, 1))]),
         "servers foreign": (
             {"service": case.service(*case.masters, stranger)},
             [Action("remove_server", (stranger,))],
         ),
         "servers altered": (
             {"service": case.service(servers={**altered, second: (3, 1), third: (0, 0)})},
-            [Action("set_server", (server,)) for server in sorted((second, third))],
+            [Action("set_server", (server, 1)) for server in sorted((second, third))],
         ),
         "keepalived halted": ({"halted": (7, 8)}, [Action("go_on", (7, 8))]),
     }
@@ -200,6 +203,43 @@ def test_a_dead_server_that_keepalived_took_out_is_not_put_back(case: Case) -> N
     ]
 
 
+def test_a_drained_server_keeps_the_weight_0_and_gets_it_back(case: Case) -> None:
+    first, second, third = case.masters
+    drained = frozenset((third,))
+    table = {**dict.fromkeys((first, second), GOOD), third: (0, 0)}
+    assert guard.find_faults(case.settings, case.seen(drained=drained, service=case.service(servers=table))) == ([], {})
+    (altered,) = guard.find_faults(case.settings, case.seen(drained=drained))[0]
+    assert altered.actions == (Action("set_server", (third, 0)),)
+    (flushed,) = guard.find_faults(case.settings, case.seen(drained=drained, service=None))[0]
+    assert Action("add_server", (third, 0)) in flushed.actions
+
+
+def test_weights_are_read_from_the_configuration_that_keepalived_gets(case: Case) -> None:
+    first, second, third = case.masters
+    way = balancer.Balanced(case.settings.vip, case.settings.source, (first, second), first, drained=(second, third))
+    config = balancer.keepalived_config([way], "apiserver.cluster.local", 6443)
+    assert guard.weights_of(config) == {first: 1, second: 0, third: 0}
+    assert guard.weights_of("") == {}
+
+
+def test_the_file_of_a_server_that_is_no_longer_balanced_does_not_count(case: Case, tmp_path: Path) -> None:
+    config = tmp_path / "keepalived.conf"
+    settings = case.settings._replace(folder=str(tmp_path), config=str(config), status=str(tmp_path / "status.json"))
+    program = guard.Guard(settings, str(config))
+    try:
+        for server in case.masters:
+            (tmp_path / f"{guard.UP}{server}").touch()
+        assert program.healthy() == frozenset(case.masters)
+        for servers in (case.masters[:2], case.masters[:1]):
+            way = balancer.Balanced(settings.vip, settings.source, tuple(servers), servers[0])
+            new = tmp_path / "new"
+            new.write_text(balancer.keepalived_config([way], settings.name, settings.port), encoding="utf-8")
+            new.rename(config)
+            assert program.healthy() == frozenset(servers)
+    finally:
+        program.events.close()
+
+
 def test_a_server_at_another_port_is_another_server(case: Case) -> None:
     stranger = f"{case.masters[0]} 9999"
     seen = case.seen(service=case.service(*case.masters, stranger))
@@ -213,7 +253,7 @@ def test_the_last_resort_belongs_there_while_no_server_is_healthy(case: Case) ->
     fine = case.seen(healthy=frozenset(), service=case.service(resort))
     assert guard.find_faults(case.settings, fine) == ([], {})
     flushed, _notes = guard.find_faults(case.settings, case.seen(healthy=frozenset(), service=None))
-    assert flushed[0].actions == (Action("add_service"), Action("add_server", (resort,)))
+    assert flushed[0].actions == (Action("add_service"), Action("add_server", (resort, 1)))
 
 
 def test_servers_are_never_taken_out_because_keepalived_tells_nothing(case: Case) -> None:

@@ -212,6 +212,61 @@ def test_removal_stops_every_unit_and_then_removes_every_file() -> None:
     assert all(unit["enabled"] is False and unit["state"] == "stopped" for unit in stopped)
 
 
+def weights(config: str) -> dict[str, str]:
+    return dict(re.findall(r"real_server (\S+) \d+ \{\n\s+weight (\d+)\n", config))
+
+
+def masters_plan(**apiserver: Any) -> dict[str, Any]:
+    names = [f"master{number}" for number in (1, 2, 3)]
+    hosts = {name: {"address": address} for name, address in zip(names, MASTERS)}
+    return {**plan(**apiserver), "control_plane": names, "hosts": hosts}
+
+
+def drained(*names: str, **apiserver: Any) -> str:
+    wanted = balancer.balancer_state(masters_plan(**apiserver), node(), PROGRAMS, drained=names)
+    return content(wanted, balancer.CONFIG_PATH)
+
+
+def test_a_drained_master_takes_no_new_connections_and_keeps_its_old_ones() -> None:
+    """Weight 0 keeps it in the table; without it the kernel would reset what is established."""
+    assert weights(drained("master2")) == {MASTERS[0]: "1", MASTERS[1]: "0", MASTERS[2]: "1"}
+    assert drained() == content(state(), balancer.CONFIG_PATH)
+
+
+def test_the_last_resort_is_no_drained_master() -> None:
+    assert re.findall(r"sorry_server (\S+)", drained("master1")) == [MASTERS[1]]
+    assert re.findall(r"sorry_server (\S+)", drained("master2")) == [MASTERS[0]]
+
+
+def test_a_master_that_is_being_removed_stays_in_the_table_until_it_has_none_left() -> None:
+    config = drained(MASTERS[2], real_servers=MASTERS[:2])
+    assert weights(config) == {MASTERS[0]: "1", MASTERS[1]: "1", MASTERS[2]: "0"}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["master9"],
+            r"master9 cannot be drained: no control plane has this name; there are master1, master2, master3",
+        ),
+        (["node01", "nix"], r"node01, nix cannot be drained"),
+        (["master1", "master2", "master3"], r"none would be left"),
+        ([*MASTERS], r"none would be left"),
+    ],
+)
+def test_what_cannot_be_drained_is_told(names: list[str], message: str) -> None:
+    with pytest.raises(balancer.BalancerError, match=message):
+        drained(*names)
+
+
+def test_another_set_of_servers_is_a_reload_and_no_restart() -> None:
+    """A restart takes the virtual server away for a moment, and every request of that moment fails."""
+    (entry,) = [file for file in state()["files"] if file["path"] == balancer.CONFIG_PATH]
+    assert entry["reload"] == [balancer.BALANCER_UNIT]
+    assert not entry.get("restart")
+
+
 def test_ipv6_is_written_as_people_write_it() -> None:
     assert balancer.at("fd00::2", 6443) == "[fd00::2]:6443"
     assert "[fd00::2]:6443" in balancer.balancer_unit(["fd00::2"], 6443)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _kubeadm as kubeadm
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import Check
 from ansible_collections.multinic.kubernetes.plugins.module_utils._versions import kubeadm_api, parse
 
 GOLDEN = Path("tests/unit/fixtures/kubeadm")
@@ -207,18 +208,33 @@ def test_flags_are_a_map_first_and_a_list_later() -> None:
     settings = {"apiserver_extra_args": {"v": 4, "profiling": False, "audit-log-path": "-"}}
     old = of_kind(init("v1.30.0", settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
     new = of_kind(init("v1.31.0", settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
-    assert old == {"audit-log-path": "-", "profiling": "false", "v": "4"}
+    assert old == {"audit-log-path": "-", "profiling": "false", "shutdown-delay-duration": "8s", "v": "4"}
     assert new == [
         {"name": "audit-log-path", "value": "-"},
         {"name": "profiling", "value": "false"},
+        {"name": "shutdown-delay-duration", "value": "8s"},
         {"name": "v", "value": "4"},
     ]
+
+
+@pytest.mark.parametrize("version", ["v1.19.2", "v1.31.0"])
+def test_a_stopping_api_server_serves_on_until_every_balancer_has_taken_it_out(version: str) -> None:
+    def delay(settings: dict[str, Any]) -> str:
+        arguments = of_kind(init(version, settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
+        named = arguments if isinstance(arguments, dict) else {item["name"]: item["value"] for item in arguments}
+        return str(named["shutdown-delay-duration"])
+
+    seconds = float(delay({}).rstrip("s"))
+    slowest = max(Check().slowest_leave(), Check(interval=2, timeout=0.4).slowest_leave())
+    # As much again as a second for slow answers and for what is on its way; and kubelet kills after 30 s.
+    assert slowest + 2 <= seconds <= 30 / 2
+    assert delay({"apiserver_extra_args": {"shutdown-delay-duration": "0s"}}) == "0s"
 
 
 def test_a_flag_can_be_repeated_where_kubeadm_can() -> None:
     settings = {"apiserver_extra_args": {"tls-sni-cert-key": ["a,b", "c,d"]}}
     new = of_kind(init("v1.31.0", settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
-    assert [item["value"] for item in new] == ["a,b", "c,d"]
+    assert [item["value"] for item in new if item["name"] == "tls-sni-cert-key"] == ["a,b", "c,d"]
     assert problems("v1.30.0", **settings) == [
         "apiserver_extra_args.tls-sni-cert-key: a list; a flag can be repeated only from Kubernetes 1.31 on"
     ]

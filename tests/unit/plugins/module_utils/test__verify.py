@@ -172,10 +172,11 @@ def test_ip_vs_conn_is_read() -> None:
     assert (third["source"], third["real"]) == (("fd00:253::131", 40004), ("fd00:253::129", 6443))
 
 
-def test_a_server_of_weight_zero_is_missing() -> None:
+def test_a_server_of_weight_zero_is_drained_and_not_missing() -> None:
     virtual = verify.parse_ip_vs(IP_VS)[1]
     expected = [ADDRESSES[name] for name in MASTERS]
-    assert verify.missing_real_servers(virtual, expected) == ["192.168.253.129", "192.168.253.128"]
+    assert verify.missing_real_servers(virtual, expected) == ["192.168.253.128"]
+    assert verify.drained_real_servers(virtual, expected) == ["192.168.253.129"]
     assert verify.missing_real_servers(None, expected) == expected
 
 
@@ -324,7 +325,7 @@ def at(path: str, value: Any) -> Callable[[dict[str, Any], dict[str, Any]], None
         (at("hosts/node01/route", {}), "node01", "the way to 10.103.97.2: none"),
         (at("hosts/master3/virtual_server", None), "master3", "no virtual server 10.103.97.2:6443"),
         (
-            at("hosts/node01/virtual_server/real_servers/0/weight", 0),
+            at("hosts/node01/virtual_server/real_servers/0/address", "192.168.253.77"),
             "node01",
             "no connections are sent to 192.168.253.129",
         ),
@@ -456,6 +457,16 @@ def test_what_another_run_has_to_mend_is_no_error_of_a_limited_one() -> None:
 )
 def test_a_vendors_mark_makes_no_other_version(running: str, same: bool) -> None:
     assert verify.same_version(running, "v1.20.2") is same
+
+
+def test_a_drained_control_plane_is_told_without_being_an_error() -> None:
+    by_host = hosts()
+    by_host["node01"]["virtual_server"]["real_servers"][0]["weight"] = 0
+    verdict = verify.compare(plan(), cluster(), by_host)
+    assert verdict.errors == []
+    (told,) = verdict.findings
+    assert (told.host, told.variable) == ("node01", "apiserver_drained")
+    assert "192.168.253.129 gets no new connections" in told.found
 
 
 def test_restarts_are_told_without_being_errors() -> None:
