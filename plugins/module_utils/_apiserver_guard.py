@@ -951,9 +951,9 @@ class Guard:
             return
         if now < self.child_next:
             return
-        self.child_next = now + CERTIFICATES
         servers = self.healthy()
         if servers and os.path.exists(self.settings.ca):
+            self.child_next = now + CERTIFICATES
             words = [sys.executable, "-I", "-S", "-E", self.settings.certificates, self.config]
             words += [self.settings.vip, *sorted(servers)]
             try:
