@@ -50,7 +50,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
 DEFAULT_APISERVER_ARGUMENTS = {"shutdown-delay-duration": "8s"}
 """Flags that every API server gets unless the user gives them another value.
 
-An API server that is told to stop turns unready at once (Kubernetes 1.18 and newer) but serves on for this long, so that
+An API server that is told to stop turns unready at once (kubernetes #88911) but serves on for this long, so that
 every balancer has taken it out before it closes its port. A balancer needs Check.slowest_leave() for that; kubelet gives
 a static pod 30 s to end, and what is left of them is for requests that are still being answered.
 """

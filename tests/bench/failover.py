@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -77,10 +78,13 @@ class Bench:
         vip = VIPS["yardstick"]
         program = copied(self.lab, WORKER, Path(__file__).with_name("failover_prober.py"))
         self.yardstick_route()
+        self.worker(f"systemctl stop failover-prober 2>/dev/null; ipvsadm -D -t {vip}:6443 2>/dev/null; true")
         self.worker(f"ipvsadm -A -t {vip}:6443 -s rr")
         for address in MASTERS.values():
             self.worker(f"ipvsadm -a -t {vip}:6443 -r {address}:6443 -m -w 1")
-        self.worker(f"systemd-run -q --unit=failover-prober python3 {program} {vip} {' '.join(MASTERS.values())}")
+        self.worker(
+            f"systemd-run -q --collect --unit=failover-prober python3 {program} {vip} {' '.join(MASTERS.values())}"
+        )
 
     def yardstick_route(self) -> None:
         self.worker(f"ip route replace {VIPS['yardstick']}/32 via {WORKER_ADDRESS} metric 50")
@@ -238,6 +242,8 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the lab running")
     parser.add_argument("--installed", action="store_true", help="the lab runs and holds the cluster already")
     arguments = parser.parse_args()
+    # So that whoever ends it does not leave the lab behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     bench = Bench(Lab("lab", arguments.lab_name))
     started = time.monotonic()
     try:
