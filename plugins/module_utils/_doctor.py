@@ -16,6 +16,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import BALANCER_UNIT, ROUTE_UNIT
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import IPVS, LOCALHOST, PROXY_UNIT
 from ansible_collections.multinic.kubernetes.plugins.module_utils._components import (
     asked_from,
     is_address,
@@ -287,10 +288,23 @@ class _Doctor:
         if planned and not self.seen.foreign(name):
             route = status.get("route") or {}
             source = [str(planned["vip_route"]["source"])]
+            mode = self.plan["apiserver"].get("balancer") or IPVS
+            if mode == IPVS:
+                self.use(
+                    name,
+                    "VIP route",
+                    f"source ({route.get('type') or 'none'})",
+                    [str(route.get("source") or "")],
+                    source,
+                )
+            # What asks a proxy on the host itself has the loopback address; the proxy has a source of its own.
             self.use(
-                name, "VIP route", f"source ({route.get('type') or 'none'})", [str(route.get("source") or "")], source
+                name,
+                "API through the VIP" if mode == IPVS else f"API ({mode})",
+                "asked from",
+                [str(_dig(status, "api", "source") or "")],
+                source if mode == IPVS else (),
             )
-            self.use(name, "API through the VIP", "asked from", [str(_dig(status, "api", "source") or "")], source)
         apiserver = _dig(self.component(name), "processes", "kube-apiserver", "flags")
         if apiserver is not None:
             self.use(name, "kube-apiserver", "advertises", [str(apiserver.get("advertise-address") or "")], own)
@@ -377,7 +391,7 @@ class _Doctor:
         if program == "kubelet" or not server or planned is None or self.seen.foreign(name):
             return
         api = self.plan["apiserver"]
-        good = {str(api["name"]), str(api["vip"])}
+        good = {str(api["name"]), *map(str, api.get("addresses") or [api["vip"]])}
         if program in CONTROL_PLANE_CLIENTS:
             good |= set(planned["addresses"])
         host = url_hosts(server)[0]
@@ -523,12 +537,14 @@ class _Doctor:
 
     def judge_units(self, name: str, host: Mapping[str, Any]) -> None:
         units = host.get("units") or {}
-        for unit, why in (
-            (ROUTE_UNIT, "It sets the VIP's route at boot; without it the host comes back without the API."),
-            (BALANCER_UNIT, "Nobody takes a dead control plane out of IPVS, or puts one back in."),
+        mode = self.plan["apiserver"].get("balancer")
+        for unit, why, of in (
+            (ROUTE_UNIT, "It sets the VIP's route at boot; without it the host comes back without the API.", IPVS),
+            (BALANCER_UNIT, "Nobody takes a dead control plane out of IPVS, or puts one back in.", IPVS),
+            (PROXY_UNIT, "Without it the host does not reach the API, or a control plane only its own.", LOCALHOST),
         ):
             state = units.get(unit)
-            if state is None and self.plan["apiserver"].get("balancer") == "ipvs":
+            if state is None and mode == of:
                 self.found.error(
                     name, "", f"there is no unit {unit}", why, "Run cluster.yml again with --tags apiserver_balancer."
                 )

@@ -631,7 +631,8 @@ def _decided(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
         return ", ".join(str(item) for item in sequence(value))
 
     wrapped = cni.get("encapsulation") not in (None, "", "none")
-    balanced = f"{server.get('endpoint')} is {server.get('vip')} on every node ({server.get('balancer')})"
+    addresses = joined(server.get("addresses") or [server.get("vip")])
+    balanced = f"{server.get('endpoint')} is {addresses} on every node ({server.get('balancer')})"
     network = f"{cni.get('name')}, MTU {cni.get('mtu')}" + (f", {cni.get('encapsulation')}" if wrapped else "")
     offline = " (hosts of the cluster)" if clock.get("offline") else ""
     proxy = f"{dig(plan, 'kube_proxy', 'mode')} mode; leaves {joined(dig(plan, 'kube_proxy', 'exclude_cidrs'))} alone"

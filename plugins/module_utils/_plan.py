@@ -13,7 +13,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Optional
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _cni, _kubeadm, _select, _versions
+from ansible_collections.multinic.kubernetes.plugins.module_utils import (
+    _calico,
+    _cni,
+    _kubeadm,
+    _plan_balancer,
+    _select,
+    _versions,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import KERNEL_MODULES as BALANCER_MODULES
 from ansible_collections.multinic.kubernetes.plugins.module_utils._calico_predict import with_cards_to_come
 from ansible_collections.multinic.kubernetes.plugins.module_utils._facts import source_name
@@ -203,6 +210,14 @@ def plan_cluster(
     _check_settings(wishes, len(inventory), stand_ins, found)
     reasons = _choose(nodes, wishes, found)
     _check_bundle_has_calico(wishes, bundle, install)
+    _plan_balancer.check_way(
+        {node.name: node.facts for node in nodes},
+        wishes,
+        version,
+        (bundle.manifest if bundle else None) or {},
+        {node.name: str(node.choice.address.ip) for node in nodes if node.choices},
+        install,
+    )
     distinct = _check_twins(nodes, found)
     _check_identity(distinct, wishes, bundle, found)
     # The VIP and the CIDRs are the inventory's: of a cluster that something else made they tell nothing.
@@ -801,6 +816,13 @@ def _assemble(
     )
     vip = wishes.apiserver_vip
     vip_network = f"{vip}/{vip.max_prefixlen}"
+    facts = {node.name: node.facts for node in nodes}
+    addresses = _plan_balancer.planned_addresses(
+        wishes, (choice.address.family for node in nodes for choice in node.choices)
+    )
+    changing = _plan_balancer.changing(facts, wishes.apiserver_name, addresses)
+    retiring = _plan_balancer.retiring(facts, wishes.apiserver_balancer)
+    reasons += _plan_balancer.reasons(changing, retiring, wishes.apiserver_balancer)
     hosts = {}
     for node in nodes:
         plan = _node_plan(node, wishes, vip_network)
@@ -824,6 +846,9 @@ def _assemble(
             "port": wishes.apiserver_port,
             "endpoint": f"{wishes.apiserver_name}:{wishes.apiserver_port}",
             "balancer": wishes.apiserver_balancer,
+            "addresses": addresses,
+            "changing": changing,
+            "retiring": retiring,
             "sans": _sans(wishes, masters),
             "real_servers": [
                 str(choice.address.ip)
@@ -840,13 +865,16 @@ def _assemble(
         workers=[host.name for host in inventory if not host.control_plane],
         first_control_plane=first.name,
         kernel_modules=_kernel_modules(wishes),
-        needs={"commands": list(COMMANDS), "cni_plugins": list(CNI_PLUGINS.get(wishes.cni, ()))},
+        needs={
+            "commands": _plan_balancer.needed_commands(COMMANDS, wishes.apiserver_balancer),
+            "cni_plugins": list(CNI_PLUGINS.get(wishes.cni, ())),
+        },
         ignore_preflight_errors=list(wishes.kubeadm_ignore_preflight_errors),
         cni=_pod_network(nodes, wishes, bundle, reasons, found),
         kube_proxy={"mode": wishes.kube_proxy_mode, "exclude_cidrs": [vip_network]},
         hosts_file=[
             *({"address": plan.address, "names": _names(plan.node_name, name)} for name, plan in hosts.items()),
-            {"address": str(vip), "names": [wishes.apiserver_name]},
+            *({"address": address, "names": [wishes.apiserver_name]} for address in addresses),
         ],
         time={
             "servers": list(wishes.time_servers) or [hosts[node.name].address for node in serving],
@@ -1012,6 +1040,8 @@ def _firewall(node: _Node) -> str:
 
 def _sans(wishes: Settings, masters: Sequence[_Node]) -> list[str]:
     names = [wishes.apiserver_name, str(wishes.apiserver_vip), "127.0.0.1", "localhost"]
+    if wishes.apiserver_external_address is not None:
+        names.append(str(wishes.apiserver_external_address))
     for node in masters:
         names += [node.node_name, *(str(choice.address.ip) for choice in node.choices)]
     return list(dict.fromkeys([*names, *wishes.apiserver_extra_sans]))

@@ -17,6 +17,11 @@ from ipaddress import ip_address
 from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
+from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_api import (
+    api_way,
+    judge_api_way,
+    member_somewhere,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_host import (
     judge_cluster,
     judge_fsync,
@@ -31,7 +36,6 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_paths i
     judge_peers,
     judge_sample,
     judge_sources,
-    judge_vip_way,
     tcp_ports,
     tries,
     udp_ports,
@@ -85,7 +89,7 @@ def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
         "commands": [*(needs.get("commands") or ()), DOCKER],
         "cni_plugins": list(needs.get("cni_plugins") or ()),
         "own_files": list(TAKEN_OVER),
-        "vip": plan["apiserver"]["vip"],
+        **api_way(plan["apiserver"]),
         "etcd_folder": ETCD_FOLDER if master else None,
         "cluster_nodes": name == plan.get("first_control_plane"),
     }
@@ -152,7 +156,7 @@ def judge(
     for host in hosts:
         judge_peers(host, found)
         judge_sources(host, found)
-        judge_vip_way(host, plan, found)
+        judge_api_way(host, plan, member_somewhere(hosts), found)
         judge_answers_for(host, facts, plan, found)
         _judge_modules(host, found)
         _judge_needs(host, plan, found)

@@ -16,6 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 from urllib.parse import urlsplit
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
+    EXTERNAL,
+    IPVS,
+    LOCALHOST,
+    UNIT_OF,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, render
 from ansible_collections.multinic.kubernetes.plugins.module_utils._versions import VersionError, parse
 
@@ -250,7 +256,9 @@ class _Comparison:
         self.dns_missing = str((cluster.get("dns") or {}).get("missing") or "")
         self.cluster_error = str(cluster.get("error") or "")
         self.first = str(plan["first_control_plane"])
-        self.vip = str(plan["apiserver"]["vip"])
+        self.balancer = str(plan["apiserver"].get("balancer") or IPVS)
+        self.addresses = [str(address) for address in plan["apiserver"].get("addresses", [plan["apiserver"]["vip"]])]
+        self.vip = self.addresses[0] if self.addresses else str(plan["apiserver"]["name"])
         self.real_servers = [str(address) for address in plan["apiserver"]["real_servers"]]
 
     def run(self) -> Verdict:
@@ -421,9 +429,12 @@ class _Comparison:
             )
 
     def compare_balancer(self, name: str, planned: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        if self.balancer == EXTERNAL:
+            return
         route = status.get("route") or {}
         source = planned["vip_route"]["source"]
-        if (route.get("type"), route.get("source")) != ("local", source):
+        unit = UNIT_OF[self.balancer].partition(".")[0]
+        if self.balancer == IPVS and (route.get("type"), route.get("source")) != ("local", source):
             told = f"{route.get('type') or 'no'} route, dev {route.get('dev')}, source {route.get('source')}"
             self.found.error(
                 name,
@@ -437,9 +448,12 @@ class _Comparison:
             self.found.error(
                 name,
                 "apiserver_vip",
-                f"IPVS has no virtual server {self.vip}:{self.plan['apiserver']['port']}",
-                "This host does not reach the API server through the VIP.",
-                "systemctl restart multinic-apiserver-balancer; see journalctl -u multinic-apiserver-balancer.",
+                f"{'IPVS has no virtual server' if self.balancer == IPVS else 'no proxy answers for'} "
+                f"{self.vip}:{self.plan['apiserver']['port']}",
+                "This host does not reach the API server through the VIP."
+                if self.balancer == IPVS
+                else "This host does not reach the API server, or a control plane only its own.",
+                f"systemctl restart {unit}; see journalctl -u {unit}.",
             )
             return
         missing = missing_real_servers(virtual, self.real_servers)
@@ -449,7 +463,7 @@ class _Comparison:
                 "",
                 f"no connections are sent to {', '.join(missing)}",
                 "The balancer's checks of these control planes fail.",
-                "See journalctl -u multinic-apiserver-balancer here, and kube-apiserver there.",
+                f"See journalctl -u {unit} here, and kube-apiserver there.",
             )
         strangers = [r["address"] for r in virtual["real_servers"] if r["address"] not in self.real_servers]
         if strangers and self.complete:
@@ -469,9 +483,13 @@ class _Comparison:
                 "apiserver_vip",
                 f"GET /readyz through {self.vip}: {api.get('error') or 'not asked'}",
                 "The host does not reach the API server as its kubelet does.",
-                "The lines above on the route and the virtual server say where it ends.",
+                "The lines above on the route and the virtual server say where it ends."
+                if self.balancer == IPVS
+                else "See journalctl -u multinic-apiserver-proxy here."
+                if self.balancer == LOCALHOST
+                else "See that the balancer listens, and that its servers are the control planes.",
             )
-        elif api.get("source") != planned["address"]:
+        elif self.balancer == IPVS and api.get("source") != planned["address"]:
             self.found.error(
                 name,
                 "apiserver_vip",
@@ -479,7 +497,7 @@ class _Comparison:
                 "Traffic to the API server does not run on the cluster network.",
                 "systemctl restart multinic-vip-route",
             )
-        if self.vip not in (api.get("resolved") or ()):
+        if self.addresses and self.vip not in (api.get("resolved") or ()):
             self.found.error(
                 name,
                 "apiserver_name",
@@ -734,10 +752,10 @@ def summary(plan: Mapping[str, Any], verdict: Verdict, access: str) -> str:
     lines = [
         f"Kubernetes {plan['kubernetes_version']}: {len(plan['control_plane'])} control planes, "
         f"{len(plan['hosts']) - len(plan['control_plane'])} further workers, cni {plan['cni']['name']}",
-        f"API server: https://{apiserver['endpoint']} = VIP {apiserver['vip']}, balanced on each host by IPVS",
+        f"API server: https://{apiserver['endpoint']}{_balanced(apiserver)}",
         "",
         *table(
-            ("NODE", "READY", "ROLE", "KUBELET", "APISERVER", "ETCD PEER", "API FROM", "IPVS REAL SERVERS"),
+            ("NODE", "READY", "ROLE", "KUBELET", "APISERVER", "ETCD PEER", "API FROM", "REAL SERVERS"),
             [
                 tuple(row[k] for k in ("node", "ready", "role", "kubelet", "apiserver", "etcd", "api_from"))
                 + (short(row["real_servers"].split()),)
@@ -758,6 +776,17 @@ def summary(plan: Mapping[str, Any], verdict: Verdict, access: str) -> str:
         "  kubectl get pods -A -o wide",
     ]
     return "\n".join(lines)
+
+
+def _balanced(apiserver: Mapping[str, Any]) -> str:
+    """Where the API's name leads, and who balances it."""
+    addresses = ", ".join(apiserver.get("addresses") or ())
+    mode = apiserver.get("balancer") or IPVS
+    if mode == IPVS:
+        return f" = VIP {apiserver['vip']}, balanced on each host by IPVS"
+    if mode == LOCALHOST:
+        return f" = {addresses}, balanced on each host by a proxy"
+    return f"{' = ' * bool(addresses)}{addresses}, balanced outside of the cluster"
 
 
 def short(addresses: Sequence[str]) -> str:

@@ -99,6 +99,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer impo
     ROUTE_UNIT,
     UNIT_FOLDER,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import PROXY_UNIT
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import (
     BIN_DIR,
     Kubectl,
@@ -120,7 +121,7 @@ KUBECONFIGS = {
 }
 FOR_PEOPLE = {"admin": f"{KUBERNETES}/admin.conf", "super-admin": f"{KUBERNETES}/super-admin.conf"}
 UNITS = (
-    *(ROUTE_UNIT, BALANCER_UNIT, "kubelet.service", "containerd.service", "crio.service", "docker.service"),
+    *(ROUTE_UNIT, BALANCER_UNIT, PROXY_UNIT, "kubelet.service", "containerd.service", "crio.service", "docker.service"),
     *("keepalived.service", "haproxy.service", "chrony.service", "chronyd.service", "systemd-timesyncd.service"),
 )
 # name -> who names it (program, flag), where kubeadm puts it

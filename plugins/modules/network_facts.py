@@ -149,7 +149,15 @@ ansible_facts:
           description: Whether the host is a member of a cluster, of whose, and with which version.
           returned: success
           type: dict
-          sample: {member: false, admin_conf: false, node_name: "", version: "", kubelet_conf: false, ours: false}
+          sample:
+            member: false
+            admin_conf: false
+            node_name: ""
+            version: ""
+            kubelet_conf: false
+            ours: false
+            balancers: [ipvs]
+            port_sharing: true
         disk:
           description: Free and total space of the file system that holds /var/lib, in MiB.
           returned: success
@@ -175,7 +183,10 @@ from typing import Any, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _facts
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import UNIT_FOLDER
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import UNIT_OF, shares_port
 
+APISERVER = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 MEMBER = Path("/var/lib/multinic/member.json")
 OURS = Path("/var/lib/multinic")
 UNITS = Path("/run/systemd/units")
@@ -335,6 +346,8 @@ class Host:
             "version": _facts.member_version(marker or ""),
             "kubelet_conf": os.path.exists("/etc/kubernetes/kubelet.conf"),
             "ours": OURS.is_dir(),
+            "balancers": [mode for mode, unit in UNIT_OF.items() if os.path.exists(f"{UNIT_FOLDER}/{unit}")],
+            "port_sharing": shares_port(self.read(APISERVER)) if os.path.exists(APISERVER) else None,
         }
 
     def disk(self) -> dict[str, Any]:

@@ -157,9 +157,10 @@ def test_flags_are_a_map_first_and_a_list_later() -> None:
     settings = {"apiserver_extra_args": {"v": 4, "profiling": False, "audit-log-path": "-"}}
     old = of_kind(init("v1.30.0", settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
     new = of_kind(init("v1.31.0", settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
-    assert old == {"audit-log-path": "-", "profiling": "false", "v": "4"}
+    assert old == {"audit-log-path": "-", "permit-port-sharing": "true", "profiling": "false", "v": "4"}
     assert new == [
         {"name": "audit-log-path", "value": "-"},
+        {"name": "permit-port-sharing", "value": "true"},
         {"name": "profiling", "value": "false"},
         {"name": "v", "value": "4"},
     ]
@@ -168,7 +169,7 @@ def test_flags_are_a_map_first_and_a_list_later() -> None:
 def test_a_flag_can_be_repeated_where_kubeadm_can() -> None:
     settings = {"apiserver_extra_args": {"tls-sni-cert-key": ["a,b", "c,d"]}}
     new = of_kind(init("v1.31.0", settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
-    assert [item["value"] for item in new] == ["a,b", "c,d"]
+    assert [item["value"] for item in new if item["name"] == "tls-sni-cert-key"] == ["a,b", "c,d"]
     assert problems("v1.30.0", **settings) == [
         "apiserver_extra_args.tls-sni-cert-key: a list; a flag can be repeated only from Kubernetes 1.31 on"
     ]

@@ -112,6 +112,9 @@ def test_the_whole_plan() -> None:
             "port": 6443,
             "endpoint": "apiserver.cluster.local:6443",
             "balancer": "ipvs",
+            "addresses": ["10.103.97.2"],
+            "changing": {},
+            "retiring": {},
             "sans": [
                 "apiserver.cluster.local",
                 "10.103.97.2",
