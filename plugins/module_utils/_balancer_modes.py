@@ -11,6 +11,7 @@ This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, s
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
@@ -333,10 +334,7 @@ def found_addresses(hosts_file: Iterable[Mapping[str, Any]], name: str) -> list[
 
 def shares_port(manifest: str) -> bool:
     """Whether the API server of this static pod's manifest lets the proxy listen beside it."""
-    return any(
-        line.strip().lstrip("- ").strip("\"'") in (f"--{SHARING_FLAG}=true", f"--{SHARING_FLAG}")
-        for line in manifest.splitlines()
-    )
+    return bool(re.search(rf"^\s*- [\"']?--{SHARING_FLAG}(=(true|True|TRUE|t|T|1))?[\"']?\s*$", manifest, re.MULTILINE))
 
 
 def proxy_as_virtual_server(address: str, port: int, told: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ ETCD_FOLDER = "/var/lib/etcd"
 TAKEN_OVER = ("/etc/containerd/config.toml",)
 
 CONTROL_PLANE_PORTS = {**dict.fromkeys(ETCD, "etcd"), 10257: "kube-controller-manager", 10259: "kube-scheduler"}
-OURS = frozenset(("kubelet", "etcd", "kube-apiserver", "kube-controller", "kube-scheduler", "kube-proxy"))
+OURS = frozenset(("kubelet", "etcd", "kube-apiserver", "kube-controller", "kube-scheduler", "kube-proxy", "haproxy"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

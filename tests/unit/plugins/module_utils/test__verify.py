@@ -570,3 +570,55 @@ def test_calicos_address_and_the_runtime_are_read() -> None:
     }
     found = verify.node_of(item)
     assert (found["calico_address"], found["runtime"]) == ("192.168.253.131", "cri-o://1.30.0")
+
+
+# --- other ways than IPVS ---
+
+
+def by_proxy(name: str) -> dict[str, Any]:
+    """A host that reaches the API by the proxy on its loopback address."""
+    found = status(name)
+    found["route"] = {}
+    found["virtual_server"] = {**found["virtual_server"], "address": "127.0.0.1"}
+    found["api"] = {**found["api"], "source": "127.0.0.1", "resolved": ["127.0.0.1"]}
+    return found
+
+
+def with_way(mode: str, *addresses: str) -> dict[str, Any]:
+    made = plan()
+    return {**made, "apiserver": {**made["apiserver"], "balancer": mode, "addresses": list(addresses)}}
+
+
+def test_a_proxy_needs_no_route_and_no_source() -> None:
+    seen = {name: by_proxy(name) for name in ADDRESSES}
+    verdict = verify.compare(with_way("localhost", "127.0.0.1"), cluster(), seen)
+    assert verdict.errors == []
+    assert "= 127.0.0.1, balanced on each host by a proxy" in verify.summary(
+        with_way("localhost", "127.0.0.1"), verdict, "ssh"
+    )
+
+
+def test_a_proxy_that_is_gone_or_lacks_a_server_is_told() -> None:
+    seen = {name: by_proxy(name) for name in ADDRESSES}
+    seen["master1"]["virtual_server"] = None
+    seen["node01"]["virtual_server"]["real_servers"][0]["weight"] = 0
+    errors = verify.compare(with_way("localhost", "127.0.0.1"), cluster(), seen).errors
+    assert [(item.host, item.found) for item in errors] == [
+        ("master1", "no proxy answers for 127.0.0.1:6443"),
+        ("node01", f"no connections are sent to {ADDRESSES['master1']}"),
+    ]
+    assert all("multinic-apiserver-proxy" in item.remedy for item in errors)
+
+
+def test_of_an_external_balancer_only_the_answer_matters() -> None:
+    seen = {name: {**by_proxy(name), "virtual_server": None} for name in ADDRESSES}
+    for found in seen.values():
+        found["api"] = {**found["api"], "resolved": ["192.0.2.10"]}
+    planned = with_way("external", "192.0.2.10")
+    assert verify.compare(planned, cluster(), seen).errors == []
+    seen["node01"]["api"] = {"ok": False, "error": "timed out", "resolved": ["192.0.2.99"]}
+    errors = verify.compare(planned, cluster(), seen).errors
+    assert [item.found for item in errors] == [
+        "GET /readyz through 192.0.2.10: timed out",
+        "apiserver.cluster.local is 192.0.2.99 here, planned 192.0.2.10",
+    ]
