@@ -16,7 +16,12 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import BALANCER_UNIT, ROUTE_UNIT
-from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import IPVS, LOCALHOST, PROXY_UNIT
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
+    EXTERNAL,
+    IPVS,
+    LOCALHOST,
+    PROXY_UNIT,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._components import (
     asked_from,
     is_address,
@@ -337,7 +342,9 @@ class _Doctor:
                 # A proxy on the host itself: it leaves the host from wherever that goes.
                 self.use(name, program, f"asks {_told(server)} from", local)
                 continue
-            wrong = self.use(name, program, f"asks {_told(server)} from", local, (*source, *own))
+            # To an external balancer the kernel chooses the way.
+            elsewhere = _dig(self.plan, "apiserver", "balancer") == EXTERNAL and program not in CONTROL_PLANE_CLIENTS
+            wrong = self.use(name, program, f"asks {_told(server)} from", local, () if elsewhere else (*source, *own))
             self.judge_server(name, program, server, planned)
             if wrong:
                 tell = self.found.warning if self.seen.foreign(name) else self.found.error
