@@ -103,10 +103,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import at
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
     CA,
+    LOOPBACK,
     NAME_REMEMBERED,
+    STATUS_SOCKET,
     found_addresses,
+    proxy_servers,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._facts import parse_hosts_file
+from ansible_collections.multinic.kubernetes.plugins.module_utils._proxy_status import proxy_status
 from ansible_collections.multinic.kubernetes.plugins.module_utils._verify import parse_ip_vs
 
 PROC = Path("/proc")
@@ -146,6 +150,15 @@ def ask(address: str, port: int, name: str, path: str) -> str:
     return "" if " 200 " in f"{status} " else status
 
 
+def proxy_trouble() -> str:
+    """Empty if the proxy runs and has a server that is ready; else what is wrong."""
+    try:
+        told = proxy_status(ANSWER_SECONDS)
+    except OSError as exc:
+        return f"the proxy does not tell its state at {STATUS_SOCKET}: {exc}"
+    return "" if "UP" in proxy_servers(told).values() else "the proxy has no server that is ready"
+
+
 def stale(name: str, old: set[str]) -> dict[int, str]:
     """The processes, by number, whose own /etc/hosts gives the name an old address."""
     found = {}
@@ -175,7 +188,9 @@ class Step:
         self.deadline = time.monotonic() + module.params["wait"]
 
     def answer(self, address: str) -> str:
-        return ask(address, self.params["port"], self.params["server_name"], self.params["path"])
+        trouble = ask(address, self.params["port"], self.params["server_name"], self.params["path"])
+        # On a control plane its own API server answers there too, so that says nothing of the proxy.
+        return trouble or (proxy_trouble() if address in LOOPBACK.values() else "")
 
     def prove(self) -> dict[str, Any]:
         if not any(self.answer(address) == "" for address in self.params["old"]):

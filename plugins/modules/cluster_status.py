@@ -192,7 +192,6 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_mode
     IPVS,
     LOCALHOST,
     MODES,
-    STATUS_SOCKET,
     proxy_as_virtual_server,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._dns import missing_dns
@@ -203,6 +202,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl impor
     find_kubectl,
     kubeconfig_server,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._proxy_status import proxy_status
 
 KUBELET_CONF = Path("/etc/kubernetes/kubelet.conf")
 MANIFESTS = Path("/etc/kubernetes/manifests")
@@ -317,14 +317,10 @@ class Host:
 
     def proxy(self) -> Optional[dict[str, Any]]:
         try:
-            with socket.socket(socket.AF_UNIX) as stream:
-                stream.settimeout(5)
-                stream.connect(STATUS_SOCKET)
-                stream.sendall(b"show stat\n")
-                told = b"".join(iter(lambda: stream.recv(65536), b""))
+            told = proxy_status(5)
         except OSError:
             return None
-        return proxy_as_virtual_server(self.params["vip"], self.params["port"], told.decode(errors="replace"))
+        return proxy_as_virtual_server(self.params["vip"], self.params["port"], told)
 
     def api(self) -> dict[str, Any]:
         """Ask the API server through the VIP, as kubelet does: certificate checked, by name."""

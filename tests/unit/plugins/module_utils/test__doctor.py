@@ -623,7 +623,6 @@ def test_to_an_external_balancer_any_card_may_lead() -> None:
                 host["processes"][program]["outgoing"] = [asks(EXTERNAL, "192.0.2.10")]
                 host["kubeconfigs"][program]["resolved"] = ["192.0.2.10"]
 
-    settings = {"apiserver_balancer": "external", "apiserver_external_address": "192.0.2.10"}
-    found = diagnose(healthy(change=outside, **settings))
+    found = diagnose(healthy(change=outside, apiserver_balancer="external", apiserver_external_address="192.0.2.10"))
     # A certificate of the time before has not the balancer's address, which nobody needs: the name is what is checked.
     assert {item.severity for item in found.findings} == {"info"}
