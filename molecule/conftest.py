@@ -67,9 +67,8 @@ def converge() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture(scope="session")
-def api_pem() -> str:
-    """Key and certificate of something that passes for an API server."""
+def pem() -> str:
+    """A key and a certificate for the API's name, signed by itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "apiserver.cluster.local")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -88,6 +87,18 @@ def api_pem() -> str:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return (private + made.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+@pytest.fixture(scope="session")
+def api_pem() -> str:
+    """Of something that passes for an API server."""
+    return pem()
+
+
+@pytest.fixture(scope="session")
+def other_pem() -> str:
+    """Of another cluster's."""
+    return pem()
 
 
 @pytest.fixture(scope="session")

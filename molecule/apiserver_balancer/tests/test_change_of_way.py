@@ -222,7 +222,9 @@ def test_a_killed_proxy_is_back_within_seconds(host: Host, until: Until) -> None
     assert until(lambda: len(answers(host)) == 2 and "" not in answers(host), 5)
 
 
-def test_the_clusters_ca_is_believed_as_soon_as_it_is_there(host: Host, api_pem: str, until: Until) -> None:
+def test_the_clusters_ca_is_believed_as_soon_as_it_is_there(
+    host: Host, api_pem: str, other_pem: str, until: Until
+) -> None:
     def ready() -> str:
         ask = (
             "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/multinic-apiserver-proxy/status.sock'); "
@@ -231,16 +233,15 @@ def test_the_clusters_ca_is_believed_as_soon_as_it_is_there(host: Host, api_pem:
         rows = [line.split(",") for line in host.run(f"python3 -c {shlex.quote(ask)}").stdout.splitlines()]
         return " ".join(row[17] for row in rows if row[0] == "ready" and row[1].startswith("192"))
 
-    certificate = api_pem[api_pem.index("-----BEGIN CERTIFICATE") :]
+    own, other = (text[text.index("-----BEGIN CERTIFICATE") :] for text in (api_pem, other_pem))
     assert until(lambda: ready() == "UP UP", 10)
-    put(host, "/etc/kubernetes/pki/ca.crt", certificate)
+    put(host, "/etc/kubernetes/pki/ca.crt", own)
     assert until(lambda: "verify required" in host.check_output("cat /run/multinic-apiserver-proxy/haproxy.conf"), 10)
     assert until(lambda: ready() == "UP UP", 10)
     # Another cluster's CA: the servers are not ours then, and only the last resort is left.
-    other = host.check_output("cat /etc/ssl/certs/ca-certificates.crt 2>/dev/null | head -40 || true")
-    if "BEGIN CERTIFICATE" in other:
-        put(host, "/etc/kubernetes/pki/ca.crt", other[: other.index("-----END CERTIFICATE-----") + 26])
-        assert until(lambda: ready() == "DOWN DOWN", 10)
+    put(host, "/etc/kubernetes/pki/ca.crt", other)
+    assert until(lambda: ready() == "DOWN DOWN", 10)
+    assert len(answers(host)) == 2
     host.check_output("rm -r /etc/kubernetes/pki; systemctl reload multinic-apiserver-proxy")
     assert until(lambda: ready() == "UP UP", 10)
 
