@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import re
@@ -15,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from testinfra.host import Host
 
 testinfra_hosts = ["ssh://node01"]
@@ -136,35 +132,14 @@ def servers(host: Host) -> set[str]:
     }
 
 
-def certificate() -> str:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "apiserver.cluster.local")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return (private + made.public_bytes(serialization.Encoding.PEM)).decode()
-
-
 @pytest.fixture(scope="module")
-def apis(reach: Callable[[str], Host]) -> Iterator[dict[str, Host]]:
+def apis(reach: Callable[[str], Host], api_pem: str) -> Iterator[dict[str, Host]]:
     """On both hosts, something that answers over TLS as a healthy API server does, and tells who asked."""
     hosts = {name: reach(name) for name in ("master1", "node01")}
-    pem = certificate()
     for name, host in hosts.items():
         address = {"master1": MASTER1, "node01": NODE01}[name].partition(":")[0]
         for path, content in (
-            ("/run/molecule-api.pem", pem),
+            ("/run/molecule-api.pem", api_pem),
             ("/run/molecule-api.py", SERVER),
             ("/run/systemd/system/molecule-api.service", UNIT.format(address=address)),
         ):
