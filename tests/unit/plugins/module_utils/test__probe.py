@@ -492,3 +492,10 @@ def test_probe_arguments_are_the_plans() -> None:
     arguments = _probe.probe_arguments(PLAN, "node01")
     assert (arguments["interface"], arguments["source"]) == ("ens32", "192.168.253.131")
     assert [item["name"] for item in arguments["peers"]] == ["master1", "master2", "master3"]
+
+
+@pytest.mark.parametrize(("balancer", "told"), [("ipvs", 0), ("localhost", 1)])
+def test_the_proxy_needs_the_port_on_workers_too(balancer: str, told: int) -> None:
+    made = plan_cluster(seed_cluster(), {"apiserver_balancer": balancer}, bundle()).plan
+    assert ("the API proxy" in _probe.needed_ports(made, made["hosts"]["node01"]).values()) == bool(told)
+    assert _probe.needed_ports(made, made["hosts"]["master1"])[6443] == "kube-apiserver"
