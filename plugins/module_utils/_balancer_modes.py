@@ -56,6 +56,10 @@ STATE_NAME = {IPVS: "apiserver-balancer", LOCALHOST: "apiserver-proxy"}
 MOST_CONNECTIONS = 4096
 # A watch may be silent for hours. Who ends it is the client or the API server, or the death of the latter.
 IDLE_LIMIT = "24h"
+# After a reload the connections that are open stay with a process that checks nothing any more. There the kernel finds a
+# dead host, and in the end they are closed.
+DEAD_PEER = "5s"
+OLD_WORKER = "1h"
 # Go's resolver, which all of Kubernetes uses, believes what it read of /etc/hosts for 5 s.
 NAME_REMEMBERED = 6.0
 
@@ -121,7 +125,7 @@ def proxy_config(
         raise BalancerError("; ".join(problems))
     timing = (
         f"check inter {_ms(check.interval)} fastinter {_ms(RETRY_DELAY)} downinter {_ms(check.interval)} rise 1 "
-        f"fall {RETRIES + 1} on-marked-down shutdown-sessions"
+        f"fall {RETRIES + 1} on-marked-down shutdown-sessions tcp-ut {DEAD_PEER}"
     )
     binds = "".join(f"    bind {at(str(address), port)}\n" for address in apiserver["addresses"])
     lines = [
@@ -138,6 +142,7 @@ global
     user haproxy
     group haproxy
     maxconn {MOST_CONNECTIONS}
+    hard-stop-after {OLD_WORKER}
     stats socket {STATUS_SOCKET} mode 600 level admin expose-fd listeners
     log stderr format short daemon notice
 
@@ -152,6 +157,9 @@ defaults
     timeout tunnel {IDLE_LIMIT}
     option clitcpka
     option srvtcpka
+    srvtcpka-idle 2s
+    srvtcpka-intvl 1s
+    srvtcpka-cnt 3
     option redispatch 1
     retries 3
     balance roundrobin
@@ -203,7 +211,7 @@ RuntimeDirectory=multinic-apiserver-proxy
 ExecStartPre={prepare}
 ExecStart=/usr/sbin/haproxy -Ws -f {RUN_FOLDER}/haproxy.conf -p {RUN_FOLDER}/main.pid
 ExecReload={prepare}
-ExecReload=/usr/sbin/haproxy -Ws -f {RUN_FOLDER}/haproxy.conf -c -q
+ExecReload=/usr/sbin/haproxy -f {RUN_FOLDER}/haproxy.conf -c -q
 ExecReload=/bin/kill -USR2 $MAINPID
 KillMode=mixed
 SuccessExitStatus=143

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from itertools import product
 from typing import Any, Optional
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import LOCALHOST
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
 from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_api import (
     api_way,
@@ -302,6 +303,8 @@ def needed_ports(plan: Mapping[str, Any], node: Mapping[str, Any]) -> dict[int, 
     if node.get("role") == "control_plane":
         ports.update(CONTROL_PLANE_PORTS)
         ports[int(plan["apiserver"]["port"])] = "kube-apiserver"
+    elif plan["apiserver"].get("balancer") == LOCALHOST:
+        ports[int(plan["apiserver"]["port"])] = "the API proxy"
     return ports
 
 
@@ -320,7 +323,7 @@ def _judge_ports(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
             continue
         found.error(
             host.name,
-            "apiserver_port" if needed[port] == "kube-apiserver" else "",
+            "apiserver_port" if port == int(plan["apiserver"]["port"]) else "",
             f"port {port} is taken by {process}",
             f"{needed[port]} needs it.",
             f"Stop it (ss -ltnp 'sport = :{port}') or take the host out of the inventory.",

@@ -103,6 +103,14 @@ def test_a_dead_server_is_out_as_fast_as_with_ipvs(check: balancer.Check) -> Non
     assert "on-marked-down shutdown-sessions" in config
 
 
+def test_connections_that_outlive_a_reload_end_with_their_host() -> None:
+    config = modes.proxy_config(plan()["apiserver"], [NODE01])
+    idle, interval, count = (int(re.findall(rf"srvtcpka-{word} (\d+)", config)[0]) for word in ("idle", "intvl", "cnt"))
+    assert "option srvtcpka\n" in config
+    assert f"tcp-ut {idle + interval * count}s" in config
+    assert "hard-stop-after" in config
+
+
 @pytest.mark.parametrize(
     ("apiserver", "sources", "check", "message"),
     [
