@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, Optional
 
 TICK = 1.0  # seconds between two looks
 DOUBT = 0.4  # seconds for which a difference in the table must last: keepalived may be changing it at this moment
-ABSENT = 0.7  # seconds without a keepalived after which systemd is asked: it starts a killed one after half a second
+ABSENT = 0.7  # seconds without a keepalived after which systemd is asked: it starts a killed one at once
 SETTLE = 0.05  # seconds in which the kernel's messages that belong together arrive
 SAID_AFTER = 3.0  # seconds after which something that cannot be put back is told: a flap is over by then
 STARTING = 10.0  # seconds after which a keepalived that systemd keeps starting is told
@@ -951,9 +951,9 @@ class Guard:
             return
         if now < self.child_next:
             return
-        self.child_next = now + CERTIFICATES
         servers = self.healthy()
         if servers and os.path.exists(self.settings.ca):
+            self.child_next = now + CERTIFICATES
             words = [sys.executable, "-I", "-S", "-E", self.settings.certificates, self.config]
             words += [self.settings.vip, *sorted(servers)]
             try:

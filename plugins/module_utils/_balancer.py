@@ -201,7 +201,9 @@ ExecStart=/usr/sbin/keepalived --dont-fork --check --use-file={CONFIG_PATH} \
 --pid={BALANCER_FOLDER}/main.pid --checkers_pid={BALANCER_FOLDER}/checkers.pid
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
-RestartSec=500ms
+RestartSec=100ms
+# Its checking process takes the table down when it is asked to end. Where the main one was killed it is killed too.
+KillMode=mixed
 Nice=-10
 OOMScoreAdjust=-900
 

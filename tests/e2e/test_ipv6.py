@@ -26,6 +26,7 @@ with socket.create_connection((sys.argv[1], 6443), timeout=3) as plain:
 """
 
 
+MEMORY = "lab_memory=2G"
 NUMBERS = {"master1": 129, "node01": 131}
 
 
@@ -48,7 +49,8 @@ CLUSTERS = {"dual-stack": (IPV4, IPV6), "ipv6": (IPV6,)}
 def cluster(request: pytest.FixtureRequest) -> Iterator[tuple[Lab, tuple[Family, ...]]]:
     lab = Lab(str(REPOSITORY / "tests" / "topologies" / f"{request.param}.yml"), "ipv6")
     try:
-        lab.fresh()
+        # The topologies' own hosts are only looked at, and have too little for a cluster.
+        lab.play("lab", "-e", "lab_state=fresh", "-e", MEMORY)
         yield lab, CLUSTERS[request.param]
     finally:
         lab.remove()

@@ -56,7 +56,7 @@ class Authority:
     def server(self, name: str, days: int = 9) -> Path:
         """A file with a certificate for the name, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kube-apiserver")])
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
         made = self.builder(subject, key, days).add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), False)
         path = self.folder / "server.pem"
         path.write_bytes(

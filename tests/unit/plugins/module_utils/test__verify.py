@@ -644,7 +644,7 @@ def test_a_cluster_of_two_families_as_planned_has_no_findings() -> None:
         (at("hosts/node01/further_vips/0/route/source", "fd00::9"), f"the way to {VIP6}"),
         (at("hosts/node01/further_vips/0/virtual_server", None), f"IPVS has no virtual server [{VIP6}]:6443"),
         (
-            at("hosts/node01/further_vips/0/virtual_server/real_servers", []),
+            at("hosts/node01/further_vips/0/virtual_server/real_servers/0/address", "fd00:253::77"),
             f"no connections are sent to {SIX['master1']}",
         ),
         (at("hosts/node01/further_vips/0/api/ok", False), f"GET /readyz through {VIP6}"),
