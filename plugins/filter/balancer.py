@@ -18,19 +18,21 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer impo
     GUARD_PROGRAM,
     BalancerError,
     Check,
-    balancer_absent,
-    balancer_state,
-    balancer_stopped,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
+    hosts_block,
+    mode_state,
+    way_removal,
 )
 
 
-def balancer_state_filter(
+def apiserver_way(
     cluster: Mapping[str, Any],
     node: Mapping[str, Any],
     check: Mapping[str, Any],
     drained: str | Iterable[str] = (),
 ) -> dict[str, Any]:
-    """What a host needs to reach the API server through the VIP, as parameters of host_state."""
+    """What the planned way to the API server needs on a host, as parameters of host_state."""
     names = drained.split(",") if isinstance(drained, str) else drained
     seconds = {name: float(check[name]) for name in ("interval", "timeout", "answer_timeout")}
     programs = {
@@ -39,7 +41,7 @@ def balancer_state_filter(
     }
     try:
         check_settings = Check(str(check["path"]), **seconds)
-        return balancer_state(cluster, node, programs, check_settings, [name for name in names if name])
+        return mode_state(cluster, node, programs, check_settings, [name for name in names if name])
     except BalancerError as exc:
         raise AnsibleFilterError(f"apiserver_balancer: {exc}") from exc
     except KeyError as exc:
@@ -48,16 +50,30 @@ def balancer_state_filter(
         ) from exc
 
 
-def balancer_removal_filter(part: str) -> dict[str, Any]:
-    """How a host gets rid of the balancer: what is stopped, then what is absent, as parameters of host_state."""
-    parts = {"stopped": balancer_stopped, "absent": balancer_absent}
-    if part not in parts:
-        raise AnsibleFilterError(f"balancer_removal: {part!r} is none of {', '.join(parts)}")
-    return parts[part]()
+def apiserver_way_removal(mode: str) -> dict[str, Any]:
+    """How a host gets rid of a way to the API server: units that end, then what is absent, as parameters of host_state."""
+    try:
+        return way_removal(mode)
+    except BalancerError as exc:
+        raise AnsibleFilterError(f"apiserver_way_removal: {exc}") from exc
+
+
+def hosts_lines(cluster: Mapping[str, Any], host: str, changed: bool = False) -> str:
+    """The lines of /etc/hosts for one host of the plan."""
+    try:
+        return hosts_block(cluster, host, changed)
+    except KeyError as exc:
+        raise AnsibleFilterError(
+            f"hosts_lines: the plan has no {exc}; run the preflight role first, it makes the plan"
+        ) from exc
 
 
 class FilterModule:
-    """Filters of the apiserver_balancer role."""
+    """Filters of the ways to the API server."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"balancer_state": balancer_state_filter, "balancer_removal": balancer_removal_filter}
+        return {
+            "apiserver_way": apiserver_way,
+            "apiserver_way_removal": apiserver_way_removal,
+            "hosts_lines": hosts_lines,
+        }

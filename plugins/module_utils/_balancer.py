@@ -27,6 +27,7 @@ BALANCER_FOLDER = "/run/multinic-apiserver-balancer"
 CLUSTER_CA = "/etc/kubernetes/pki/ca.crt"
 UNIT_FOLDER = "/etc/systemd/system"
 UNITS = (ROUTE_UNIT, BALANCER_UNIT, GUARD_UNIT)  # in the order in which they start
+FILES = (*(f"{UNIT_FOLDER}/{unit}" for unit in UNITS), CONFIG_PATH, GUARD_CONFIG, GUARD_PROGRAM, CERTIFICATES_PROGRAM)
 KERNEL_MODULES = ("ip_vs", "ip_vs_rr")
 
 # A connection whose server has left the table is answered with a reset at once, instead of being sent into the void
@@ -450,25 +451,4 @@ def balancer_state(
             *({"path": path, "content": content, "restart": [GUARD_UNIT]} for path, content in guarded.items()),
         ],
         "units": [{"name": unit, "enabled": True, "state": "started"} for unit in UNITS],
-    }
-
-
-def balancer_stopped() -> dict[str, Any]:
-    """The first half of the removal: nothing of the balancer runs, so systemd has taken route and table away."""
-    return {"units": [{"name": unit, "enabled": False, "state": "stopped"} for unit in UNITS]}
-
-
-def balancer_absent() -> dict[str, Any]:
-    """The second half: no file of the balancer is there. The units have to be stopped while theirs still are."""
-    paths = (
-        *(f"{UNIT_FOLDER}/{unit}" for unit in UNITS),
-        CONFIG_PATH,
-        GUARD_CONFIG,
-        GUARD_PROGRAM,
-        CERTIFICATES_PROGRAM,
-    )
-    return {
-        "kernel_modules": [],
-        "sysctls": {},
-        "files": [{"path": path, "state": "absent"} for path in paths],
     }

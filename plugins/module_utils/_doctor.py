@@ -20,6 +20,12 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer impo
     GUARD_UNIT,
     ROUTE_UNIT,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
+    EXTERNAL,
+    IPVS,
+    LOCALHOST,
+    PROXY_UNIT,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._components import (
     asked_from,
     is_address,
@@ -38,7 +44,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._findings impo
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import HostNetwork
 from ansible_collections.multinic.kubernetes.plugins.module_utils._probe import judge
-from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import addresses_of, vip_sources, vips_of
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import addresses_of, api_addresses, vip_sources
 from ansible_collections.multinic.kubernetes.plugins.module_utils._verify import Verdict, compare, short, table
 
 DAY = 86400
@@ -294,17 +300,24 @@ class _Doctor:
             self.use(name, "node", "INTERNAL-IP", node.get("internal_ips") or (), every)
         if planned and not self.seen.foreign(name):
             ways = [status, *(status.get("further_vips") or ())]
-            routes = [way.get("route") or {} for way in ways]
-            kinds = " and ".join(dict.fromkeys(str(route.get("type") or "none") for route in routes))
+            mode = self.plan["apiserver"].get("balancer") or IPVS
             sources = vip_sources(planned)
+            if mode == IPVS:
+                routes = [way.get("route") or {} for way in ways]
+                kinds = " and ".join(dict.fromkeys(str(route.get("type") or "none") for route in routes))
+                having = [str(route.get("source") or "") for route in routes]
+                self.use(name, "VIP route", f"source ({kinds})", having, sources)
+                kept = [str(guard.get("source") or "") for guard in self.guards(name)]
+                if kept:
+                    self.use(name, "guard of the VIP", "keeps the source", kept, sources)
+            # What asks a proxy on the host itself has the loopback address; the proxy has a source of its own.
             self.use(
-                name, "VIP route", f"source ({kinds})", [str(route.get("source") or "") for route in routes], sources
+                name,
+                "API through the VIP" if mode == IPVS else f"API ({mode})",
+                "asked from",
+                [str(_dig(way, "api", "source") or "") for way in ways],
+                sources if mode == IPVS else (),
             )
-            kept = [str(guard.get("source") or "") for guard in self.guards(name)]
-            if kept:
-                self.use(name, "guard of the VIP", "keeps the source", kept, sources)
-            asked = [str(_dig(way, "api", "source") or "") for way in ways]
-            self.use(name, "API through the VIP", "asked from", asked, sources)
         apiserver = _dig(self.component(name), "processes", "kube-apiserver", "flags")
         if apiserver is not None:
             self.use(name, "kube-apiserver", "advertises", [str(apiserver.get("advertise-address") or "")], own)
@@ -337,7 +350,9 @@ class _Doctor:
                 # A proxy on the host itself: it leaves the host from wherever that goes.
                 self.use(name, program, f"asks {_told(server)} from", local)
                 continue
-            wrong = self.use(name, program, f"asks {_told(server)} from", local, (*source, *own))
+            # To an external balancer the kernel chooses the way.
+            elsewhere = _dig(self.plan, "apiserver", "balancer") == EXTERNAL and program not in CONTROL_PLANE_CLIENTS
+            wrong = self.use(name, program, f"asks {_told(server)} from", local, () if elsewhere else (*source, *own))
             self.judge_server(name, program, server, planned)
             if wrong:
                 tell = self.found.warning if self.seen.foreign(name) else self.found.error
@@ -391,7 +406,7 @@ class _Doctor:
         if program == "kubelet" or not server or planned is None or self.seen.foreign(name):
             return
         api = self.plan["apiserver"]
-        good = {str(api["name"]), *vips_of(self.plan)}
+        good = {str(api["name"]), *api_addresses(self.plan)}
         if program in CONTROL_PLANE_CLIENTS:
             good |= set(planned["addresses"])
         host = url_hosts(server)[0]
@@ -537,13 +552,15 @@ class _Doctor:
 
     def judge_units(self, name: str, host: Mapping[str, Any]) -> None:
         units = host.get("units") or {}
-        for unit, why in (
-            (ROUTE_UNIT, "It sets the VIP's route at boot; without it the host comes back without the API."),
-            (BALANCER_UNIT, "Nobody takes a dead control plane out of IPVS, or puts one back in."),
-            (GUARD_UNIT, "Nobody puts the VIP's route or virtual server back when something takes it away."),
+        mode = self.plan["apiserver"].get("balancer")
+        for unit, why, of in (
+            (ROUTE_UNIT, "It sets the VIP's route at boot; without it the host comes back without the API.", IPVS),
+            (BALANCER_UNIT, "Nobody takes a dead control plane out of IPVS, or puts one back in.", IPVS),
+            (GUARD_UNIT, "Nobody puts the VIP's route or virtual server back when something takes it away.", IPVS),
+            (PROXY_UNIT, "Without it the host does not reach the API, or a control plane only its own.", LOCALHOST),
         ):
             state = units.get(unit)
-            if state is None and self.plan["apiserver"].get("balancer") == "ipvs":
+            if state is None and mode == of:
                 self.found.error(
                     name, "", f"there is no unit {unit}", why, "Run cluster.yml again with --tags apiserver_balancer."
                 )
@@ -740,7 +757,8 @@ class _Doctor:
                 server = str(_dig(self.component(name), "kubeconfigs", "kubelet", "server") or "")
                 yield from (host for host in url_hosts(server) if not is_loopback(host))
             else:
-                yield from (str(self.plan["apiserver"]["name"]), *vips_of(self.plan))
+                api = self.plan["apiserver"]
+                yield from (str(api["name"]), *map(str, api.get("vips") or [api["vip"]]))
             yield from planned["addresses"]
         elif certificate in ("etcd-server", "etcd-peer"):
             yield str(planned["address"])
@@ -902,7 +920,9 @@ def _about(plan: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     if endpoints:
         server = plan.get("apiserver") or {}
         told = f"kubelets ask {_few(endpoints)}"
-        lines.append(("API", told + (f", VIP {_few(vips_of(plan))}" if about["ours"] and server else "")))
+        mode = server.get("balancer") or IPVS
+        way = f", {'VIP' if mode == IPVS else mode} {_few(api_addresses(plan))}"
+        lines.append(("API", told + (way if about["ours"] and server else "")))
     configuration = about["cluster_configuration"]
     parts = [
         (", ".join(about["runtimes"]), "{}"),

@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import sharing_arguments, taken_port
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm_types import (
     KUBE_PROXY_API,
     KUBELET_API,
@@ -288,6 +289,8 @@ def _prepare(plan: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Vers
         problems.append(Problem("control_plane_timeout", f"{seconds!r} is not a whole number of seconds", ""))
     if problems:
         raise KubeadmConfigError(problems)
+    options["ignore_preflight_errors"] = [*options["ignore_preflight_errors"], *taken_port(plan.get("apiserver") or {})]
+    options["apiserver_extra_args"] = {**sharing_arguments(version[:2]), **options["apiserver_extra_args"]}
     return version, "kubeadm.k8s.io/" + kubeadm_api(version), options
 
 

@@ -111,9 +111,9 @@ def services(listing: str) -> list[Service]:
     return found
 
 
-def services_to_remove(listing: str, proxied: Iterable[str], vip: str) -> list[Service]:
-    """Ours at the VIP, and kube-proxy's, which are at the addresses of its interface kube-ipvs0. Others' stay."""
-    theirs = {*proxied, *([vip] if vip else [])}
+def services_to_remove(listing: str, proxied: Iterable[str], vips: Iterable[str]) -> list[Service]:
+    """Ours at the VIPs, and kube-proxy's, which are at the addresses of its interface kube-ipvs0. Others' stay."""
+    theirs = {*proxied, *vips}
     return [service for service in services(listing) if service.host in theirs]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Optional
 from urllib.parse import urlsplit
@@ -443,7 +443,7 @@ COMPONENTS = (
     ("etcd", "etcd peer"),
     ("route", "VIP route's source"),
     ("api", "API asked from"),
-    ("real_servers", "IPVS real servers"),
+    ("real_servers", "real servers"),
     ("kube-proxy", "kube-proxy asks from"),
     ("kube-controller-manager", "controller manager asks from"),
     ("kube-scheduler", "scheduler asks from"),
@@ -462,6 +462,7 @@ def components_of(
     """For each host the address of every component. Hosts that something else made members have no VIP."""
     nodes = {str(mapping(node).get("name")): mapping(node) for node in sequence(cluster.get("nodes"))}
     real = tuple(str(item) for item in sequence(dig(plan, "apiserver", "real_servers")))
+    mode = str(dig(plan, "apiserver", "balancer") or "ipvs")
     rows: dict[str, dict[str, Seen]] = {}
     for name, data in mapping(plan.get("hosts")).items():
         node = mapping(data)
@@ -479,6 +480,11 @@ def components_of(
                 rows[name][key] = Seen(used if use.get("as_planned") else planned, used or None)
         if name in foreign:
             rows[name].update(dict.fromkeys(OF_THE_VIP, Seen()))
+        elif mode != "ipvs":
+            # No route of ours, and the source is the proxy's, or the kernel's choice.
+            rows[name].update(route=Seen(), api=replace(rows[name]["api"], planned=rows[name]["api"].seen or ()))
+            if mode == "external":
+                rows[name]["real_servers"] = Seen()
     return rows
 
 

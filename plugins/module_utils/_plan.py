@@ -12,10 +12,18 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import product
 from typing import Any, Optional
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _cni, _kubeadm, _select, _versions
+from ansible_collections.multinic.kubernetes.plugins.module_utils import (
+    _calico,
+    _cni,
+    _kubeadm,
+    _plan_balancer,
+    _select,
+    _versions,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import KERNEL_MODULES as BALANCER_MODULES
 from ansible_collections.multinic.kubernetes.plugins.module_utils._calico_predict import with_cards_to_come
 from ansible_collections.multinic.kubernetes.plugins.module_utils._facts import source_name
@@ -226,6 +234,14 @@ def plan_cluster(
     _check_dual_stack(families, version, install)
     _check_settings(wishes, len(inventory), stand_ins, found)
     _check_bundle_has_calico(wishes, bundle, install)
+    _plan_balancer.check_way(
+        {node.name: node.facts for node in nodes},
+        wishes,
+        version,
+        (bundle.manifest if bundle else None) or {},
+        {node.name: [str(choice.address.ip) for choice in node.choices] for node in nodes},
+        install,
+    )
     distinct = _check_twins(nodes, found)
     _check_identity(distinct, wishes, bundle, found)
     # The VIP and the CIDRs are the inventory's: of a cluster that something else made they tell nothing.
@@ -555,7 +571,9 @@ def _default_reasons(given: Settings, wishes: Settings) -> list[str]:
             ("pod_cidr", "pods get addresses of"),
             ("service_cidr", "services get addresses of"),
         )
-        if not getattr(given, variable) and any(item.version == 6 for item in getattr(wishes, variable))
+        if not getattr(given, variable)
+        and any(item.version == 6 for item in getattr(wishes, variable))
+        and (variable != "apiserver_vip" or wishes.apiserver_balancer == "ipvs")
     ]
 
 
@@ -922,9 +940,16 @@ def _assemble(
         + ("for it is already a member." if first.member else "for it is the first in the inventory.")
     )
     vips = wishes.apiserver_vip
+    facts = {node.name: node.facts for node in nodes}
+    families = list(dict.fromkeys(family for node in nodes for family in node.families))
+    addresses = _plan_balancer.planned_addresses(wishes, families)
+    virtual_servers = _plan_balancer.virtual_servers(wishes, addresses, families, partial(_real_servers, masters))
+    changing = _plan_balancer.changing(facts, wishes.apiserver_name, addresses)
+    retiring = _plan_balancer.retiring(facts, wishes.apiserver_balancer)
+    reasons += _plan_balancer.reasons(changing, retiring, wishes.apiserver_balancer)
     hosts = {}
     for node in nodes:
-        plan = _node_plan(node, vips)
+        plan = _node_plan(node, wishes)
         if plan is not None:
             hosts[node.name] = plan
     serving = [] if wishes.time_servers else [node for node in masters[:TIME_SERVING] if node.name in hosts]
@@ -942,12 +967,16 @@ def _assemble(
         apiserver={
             "name": wishes.apiserver_name,
             "vip": str(vips[0]),
+            "vips": list(map(str, vips)),
             "port": wishes.apiserver_port,
             "endpoint": f"{wishes.apiserver_name}:{wishes.apiserver_port}",
             "balancer": wishes.apiserver_balancer,
+            "addresses": addresses,
+            "changing": changing,
+            "retiring": retiring,
             "sans": _sans(wishes, masters),
-            "real_servers": _real_servers(masters, vips[0]),
-            "virtual_servers": [{"vip": str(vip), "real_servers": _real_servers(masters, vip)} for vip in vips],
+            "real_servers": virtual_servers[0]["real_servers"],
+            "virtual_servers": virtual_servers,
         },
         pod_cidr=_joined(wishes.pod_cidr),
         service_cidr=_joined(wishes.service_cidr),
@@ -957,7 +986,10 @@ def _assemble(
         workers=[host.name for host in inventory if not host.control_plane],
         first_control_plane=first.name,
         kernel_modules=_kernel_modules(wishes),
-        needs={"commands": list(COMMANDS), "cni_plugins": list(CNI_PLUGINS.get(wishes.cni, ()))},
+        needs={
+            "commands": _plan_balancer.needed_commands(COMMANDS, wishes.apiserver_balancer),
+            "cni_plugins": list(CNI_PLUGINS.get(wishes.cni, ())),
+        },
         ignore_preflight_errors=list(wishes.kubeadm_ignore_preflight_errors),
         cni=_pod_network(nodes, wishes, bundle, reasons, found),
         kube_proxy={"mode": wishes.kube_proxy_mode, "exclude_cidrs": list(map(_alone, vips))},
@@ -967,7 +999,7 @@ def _assemble(
                 for name, plan in hosts.items()
                 for address in plan.addresses
             ),
-            *({"address": str(vip), "names": [wishes.apiserver_name]} for vip in vips),
+            *({"address": address, "names": [wishes.apiserver_name]} for address in addresses),
         ],
         time={
             "servers": list(wishes.time_servers) or [hosts[node.name].address for node in serving],
@@ -1042,13 +1074,13 @@ def _alone(vip: IPAddress) -> str:
     return f"{vip}/{vip.max_prefixlen}"
 
 
-def _real_servers(masters: Sequence[_Node], vip: IPAddress) -> list[str]:
-    return [str(address) for node in masters for address in [node.address_of(vip.version)] if address is not None]
+def _real_servers(masters: Sequence[_Node], family: int) -> list[str]:
+    return [str(address) for node in masters for address in [node.address_of(family)] if address is not None]
 
 
-def _node_plan(node: _Node, vips: Sequence[IPAddress]) -> Optional[NodePlan]:
+def _node_plan(node: _Node, wishes: Settings) -> Optional[NodePlan]:
     choice = node.choice
-    sources = [(vip, node.address_of(vip.version)) for vip in vips]
+    sources = [(vip, node.address_of(vip.version)) for vip in wishes.apiserver_vip]
     if any(source is None for _vip, source in sources):
         return None  # the families differ, which _families or _check_families tells
     routes = [{"destination": _alone(vip), "source": str(source)} for vip, source in sources]
@@ -1073,6 +1105,7 @@ def _node_plan(node: _Node, vips: Sequence[IPAddress]) -> Optional[NodePlan]:
             *(
                 f"The VIP's route has the source {source}, so that requests to the API leave by {choice.link.name}."
                 for _vip, source in sources
+                if wishes.apiserver_balancer == "ipvs"
             ),
             *(
                 f"{card} goes on taking its default route from a router's advertisement, which a kernel that forwards "
@@ -1193,7 +1226,9 @@ def _firewall(node: _Node) -> str:
 
 def _sans(wishes: Settings, masters: Sequence[_Node]) -> list[str]:
     names = [wishes.apiserver_name, *map(str, wishes.apiserver_vip), "127.0.0.1", "localhost"]
-    if any(vip.version == 6 for vip in wishes.apiserver_vip):
+    if wishes.apiserver_external_address is not None:
+        names.append(str(wishes.apiserver_external_address))
+    if any(6 in node.families for node in masters) or any(vip.version == 6 for vip in wishes.apiserver_vip):
         names.insert(names.index("localhost"), "::1")
     for node in masters:
         names += [node.node_name, *(str(choice.address.ip) for choice in node.choices)]

@@ -17,7 +17,13 @@ from ipaddress import ip_address
 from itertools import product
 from typing import Any, Optional
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import LOCALHOST
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
+from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_api import (
+    api_way,
+    judge_api_way,
+    member_somewhere,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_host import (
     judge_cluster,
     judge_fsync,
@@ -32,13 +38,12 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_paths i
     judge_peers,
     judge_sample,
     judge_sources,
-    judge_vip_way,
     tcp_ports,
     tries,
     udp_ports,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._sampling import sample
-from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import Seen, addresses_of, same_family, vips_of
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import Seen, addresses_of, same_family
 
 MIB_FOR_ETCD = 1024
 MIB_LITTLE = 5120
@@ -51,7 +56,7 @@ ETCD_FOLDER = "/var/lib/etcd"
 TAKEN_OVER = ("/etc/containerd/config.toml",)
 
 CONTROL_PLANE_PORTS = {**dict.fromkeys(ETCD, "etcd"), 10257: "kube-controller-manager", 10259: "kube-scheduler"}
-OURS = frozenset(("kubelet", "etcd", "kube-apiserver", "kube-controller", "kube-scheduler", "kube-proxy"))
+OURS = frozenset(("kubelet", "etcd", "kube-apiserver", "kube-controller", "kube-scheduler", "kube-proxy", "haproxy"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -89,8 +94,7 @@ def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
         "commands": [*(needs.get("commands") or ()), DOCKER],
         "cni_plugins": list(needs.get("cni_plugins") or ()),
         "own_files": list(TAKEN_OVER),
-        "vip": plan["apiserver"]["vip"],
-        "further_vips": vips_of(plan)[1:],
+        **api_way(plan),
         "etcd_folder": ETCD_FOLDER if master else None,
         "cluster_nodes": name == plan.get("first_control_plane"),
     }
@@ -160,9 +164,10 @@ def judge(
         for view in views:
             judge_peers(view, found)
             judge_sources(view, found)
-            judge_vip_way(view, plan, found)
             judge_firewall(view, tried_by.get(view.name) or (), plan, found)
+    running = member_somewhere(hosts)
     for host in hosts:
+        judge_api_way(host, plan, running, found)
         judge_answers_for(host, facts, plan, found)
         _judge_modules(host, found)
         _judge_needs(host, plan, found)
@@ -298,6 +303,8 @@ def needed_ports(plan: Mapping[str, Any], node: Mapping[str, Any]) -> dict[int, 
     if node.get("role") == "control_plane":
         ports.update(CONTROL_PLANE_PORTS)
         ports[int(plan["apiserver"]["port"])] = "kube-apiserver"
+    elif plan["apiserver"].get("balancer") == LOCALHOST:
+        ports[int(plan["apiserver"]["port"])] = "the API proxy"
     return ports
 
 
@@ -316,7 +323,7 @@ def _judge_ports(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
             continue
         found.error(
             host.name,
-            "apiserver_port" if needed[port] == "kube-apiserver" else "",
+            "apiserver_port" if port == int(plan["apiserver"]["port"]) else "",
             f"port {port} is taken by {process}",
             f"{needed[port]} needs it.",
             f"Stop it (ss -ltnp 'sport = :{port}') or take the host out of the inventory.",

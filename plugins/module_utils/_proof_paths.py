@@ -17,9 +17,10 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._sampling impo
 from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import (
     Seen,
     addresses_of,
+    api_addresses,
     same_family,
     some,
-    vips_of,
+    virtual_servers,
 )
 
 STRICT = 1
@@ -41,7 +42,7 @@ def tcp_ports(plan: Mapping[str, Any], node: Mapping[str, Any], other: Mapping[s
     ports = set()
     primary = other["address"] == addresses_of(other)[0]
     if other.get("role") == "control_plane" and (
-        primary or any(same_family(vip, other["address"]) for vip in vips_of(plan))
+        primary or any(other["address"] in server["real_servers"] for server in virtual_servers(plan))
     ):
         ports.add(int(plan["apiserver"]["port"]))
     if node.get("role") == "control_plane" and primary:
@@ -213,7 +214,7 @@ def judge_sources(host: Seen, found: Findings) -> None:
 
 def judge_vip_way(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
     """Where requests to the API would go without the VIP's route, which is set later; and somebody else's route to it."""
-    vip = next((vip for vip in vips_of(plan) if same_family(vip, host.node["address"])), "")
+    vip = next((vip for vip in api_addresses(plan) if same_family(vip, host.node["address"])), "")
     answer = (host.probe.get("lookups") or {}).get(vip) or {}
     card, source = host.node["interface"], host.node["address"]
     if not answer.get("dev") or answer.get("source") == source:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import WIDTH, Finding, headline, render
-from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import vips_of
 
 ROLES = {"control_plane": "control plane", "worker": "worker"}
 FEW = 12
@@ -70,7 +69,8 @@ def _cluster(plan: Mapping[str, Any]) -> str:
     lines = (
         (
             "API",
-            f"{server['endpoint']} is {', '.join(vips_of(plan))} ({server['balancer']}) on every node, balanced to "
+            f"{server['endpoint']} is {', '.join(server['addresses']) or 'what DNS tells'} ({server['balancer']}) on every "
+            "node, balanced to "
             f"{', '.join(server['real_servers'])}",
         ),
         (

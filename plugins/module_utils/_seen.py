@@ -51,7 +51,10 @@ def addresses_of(node: Mapping[str, Any]) -> list[str]:
 
 
 def virtual_servers(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """{vip, real_servers} of each family that has a VIP, the first one of the primary family if it has one."""
+    """{vip, real_servers} of each address that the API is balanced at, the primary family's first if there is one.
+
+    It is a VIP, or one of the loopback addresses, or where an external balancer is: its address, or the API's name.
+    """
     apiserver = plan.get("apiserver") or {}
     servers = apiserver.get("virtual_servers") or [apiserver]
     return [
@@ -61,7 +64,7 @@ def virtual_servers(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def vips_of(plan: Mapping[str, Any]) -> list[str]:
+def api_addresses(plan: Mapping[str, Any]) -> list[str]:
     return [str(server["vip"]) for server in virtual_servers(plan)]
 
 

@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _versions
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import MODES
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
     IPAddress,
@@ -61,6 +62,7 @@ class Settings:
     apiserver_port: int = 6443
     apiserver_extra_sans: tuple[str, ...] = ()
     apiserver_balancer: str = "ipvs"
+    apiserver_external_address: Optional[IPAddress] = None
     pod_cidr: tuple[IPNetwork, ...] = ()
     service_cidr: tuple[IPNetwork, ...] = ()
     dns_domain: str = "cluster.local"
@@ -281,7 +283,11 @@ RULES: Mapping[str, Rule] = {
     "apiserver_name": Rule(_api_name, "Write a name in lower case, such as apiserver.cluster.local."),
     "apiserver_port": Rule(_api_port, "Write a number from 1 to 65535; 6443 is usual."),
     "apiserver_extra_sans": Rule(_sans, "Write a list of addresses and DNS names."),
-    "apiserver_balancer": Rule(_one_of("ipvs"), "Write ipvs."),
+    "apiserver_balancer": Rule(_one_of(*MODES), "Write ipvs, localhost or external."),
+    "apiserver_external_address": Rule(
+        _address,
+        "Write the balancer's address. For one that is known by a name, set apiserver_name to the name and leave this empty.",
+    ),
     "pod_cidr": Rule(_cidrs, _NETWORK.format("100.64.0.0/10")),
     "service_cidr": Rule(_cidrs, _NETWORK.format("10.96.0.0/16")),
     "dns_domain": Rule(_dns_name, "Write a domain in lower case, such as cluster.local."),

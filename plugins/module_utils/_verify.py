@@ -16,11 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 from urllib.parse import urlsplit
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
+    EXTERNAL,
+    IPVS,
+    LOCALHOST,
+    UNIT_OF,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, render
 from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import (
     addresses_of,
+    api_addresses,
     vip_sources,
-    vips_of,
     virtual_servers,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._versions import VersionError, parse
@@ -268,12 +274,19 @@ class Way:
 
 
 def ways_of(plan: Mapping[str, Any], planned: Mapping[str, Any], status: Mapping[str, Any]) -> list[Way]:
-    """A host's ways to the API server, one for each VIP."""
+    """A host's ways to the API server, one for each address that it is balanced at."""
     further = {str(seen["vip"]): seen for seen in status.get("further_vips") or ()}
+    servers = virtual_servers(plan)
+    # Only a VIP has a route, and with it a source.
+    sources = vip_sources(planned) if mode_of(plan) == IPVS else [""] * len(servers)
     return [
         Way(server["vip"], server["real_servers"], source, further.get(server["vip"], {}) if number else status)
-        for number, (server, source) in enumerate(zip(virtual_servers(plan), vip_sources(planned)))
+        for number, (server, source) in enumerate(zip(servers, sources))
     ]
+
+
+def mode_of(plan: Mapping[str, Any]) -> str:
+    return str(plan["apiserver"].get("balancer") or IPVS)
 
 
 class _Comparison:
@@ -301,6 +314,8 @@ class _Comparison:
         self.dns_missing = str((cluster.get("dns") or {}).get("missing") or "")
         self.cluster_error = str(cluster.get("error") or "")
         self.first = str(plan["first_control_plane"])
+        self.balancer = mode_of(plan)
+        self.by_dns = self.balancer == EXTERNAL and not plan["apiserver"].get("addresses")
 
     def run(self) -> Verdict:
         self.compare_nodes()
@@ -473,9 +488,12 @@ class _Comparison:
             )
 
     def compare_balancer(self, name: str, way: Way) -> None:
+        if self.balancer == EXTERNAL:
+            return
         route = way.seen.get("route") or {}
         source = way.source
-        if (route.get("type"), route.get("source")) != ("local", source):
+        unit = UNIT_OF[self.balancer].partition(".")[0]
+        if self.balancer == IPVS and (route.get("type"), route.get("source")) != ("local", source):
             told = f"{route.get('type') or 'no'} route, dev {route.get('dev')}, source {route.get('source')}"
             self.found.error(
                 name,
@@ -489,9 +507,12 @@ class _Comparison:
             self.found.error(
                 name,
                 "apiserver_vip",
-                f"IPVS has no virtual server {literal(way.vip)}:{self.plan['apiserver']['port']}",
-                "This host does not reach the API server through the VIP.",
-                "systemctl restart multinic-apiserver-balancer; see journalctl -u multinic-apiserver-balancer.",
+                f"{'IPVS has no virtual server' if self.balancer == IPVS else 'no proxy answers for'} "
+                f"{literal(way.vip)}:{self.plan['apiserver']['port']}",
+                "This host does not reach the API server through the VIP."
+                if self.balancer == IPVS
+                else "This host does not reach the API server, or a control plane only its own.",
+                f"systemctl restart {unit}; see journalctl -u {unit}.",
             )
             return
         missing = missing_real_servers(virtual, way.real_servers)
@@ -501,7 +522,7 @@ class _Comparison:
                 "",
                 f"no connections are sent to {', '.join(missing)}",
                 "The balancer's checks of these control planes fail.",
-                "See journalctl -u multinic-apiserver-balancer here, and kube-apiserver there.",
+                f"See journalctl -u {unit} here, and kube-apiserver there.",
             )
         drained = drained_real_servers(virtual, way.real_servers)
         if drained:
@@ -530,9 +551,13 @@ class _Comparison:
                 "apiserver_vip",
                 f"GET /readyz through {way.vip}: {api.get('error') or 'not asked'}",
                 "The host does not reach the API server as its kubelet does.",
-                "The lines above on the route and the virtual server say where it ends.",
+                "The lines above on the route and the virtual server say where it ends."
+                if self.balancer == IPVS
+                else "See journalctl -u multinic-apiserver-proxy here."
+                if self.balancer == LOCALHOST
+                else "See that the balancer listens, and that its servers are the control planes.",
             )
-        elif api.get("source") != way.source:
+        elif self.balancer == IPVS and api.get("source") != way.source:
             self.found.error(
                 name,
                 "apiserver_vip",
@@ -540,7 +565,7 @@ class _Comparison:
                 "Traffic to the API server does not run on the cluster network.",
                 "systemctl restart multinic-vip-route",
             )
-        if way.vip not in (api.get("resolved") or ()):
+        if not self.by_dns and way.vip not in (api.get("resolved") or ()):
             self.found.error(
                 name,
                 "apiserver_name",
@@ -797,10 +822,10 @@ def summary(plan: Mapping[str, Any], verdict: Verdict, access: str) -> str:
     lines = [
         f"Kubernetes {plan['kubernetes_version']}: {len(plan['control_plane'])} control planes, "
         f"{len(plan['hosts']) - len(plan['control_plane'])} further workers, cni {plan['cni']['name']}",
-        f"API server: https://{apiserver['endpoint']} = VIP {', '.join(vips_of(plan))}, balanced on each host by IPVS",
+        f"API server: https://{apiserver['endpoint']}{_balanced(plan)}",
         "",
         *table(
-            ("NODE", "READY", "ROLE", "KUBELET", "APISERVER", "ETCD PEER", "API FROM", "IPVS REAL SERVERS"),
+            ("NODE", "READY", "ROLE", "KUBELET", "APISERVER", "ETCD PEER", "API FROM", "REAL SERVERS"),
             [
                 tuple(row[k] for k in ("node", "ready", "role", "kubelet", "apiserver", "etcd", "api_from"))
                 + (short(row["real_servers"].split()),)
@@ -821,6 +846,18 @@ def summary(plan: Mapping[str, Any], verdict: Verdict, access: str) -> str:
         "  kubectl get pods -A -o wide",
     ]
     return "\n".join(lines)
+
+
+def _balanced(plan: Mapping[str, Any]) -> str:
+    """Where the API's name leads, and who balances it."""
+    addresses = ", ".join(api_addresses(plan))
+    mode = mode_of(plan)
+    if mode == IPVS:
+        return f" = VIP {addresses}, balanced on each host by IPVS"
+    if mode == LOCALHOST:
+        return f" = {addresses}, balanced on each host by a proxy"
+    by_name = addresses == plan["apiserver"]["name"]
+    return f"{'' if by_name else f' = {addresses}'}, balanced outside of the cluster"
 
 
 def short(addresses: Sequence[str]) -> str:

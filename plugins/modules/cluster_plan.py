@@ -73,6 +73,8 @@ ansible_facts:
         apiserver:
           name: apiserver.cluster.local
           vip: 10.103.97.2
+          vips: [10.103.97.2]
+          addresses: [10.103.97.2]
           port: 6443
           endpoint: apiserver.cluster.local:6443
           balancer: ipvs

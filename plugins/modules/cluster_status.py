@@ -35,6 +35,11 @@ options:
     description: Address at which the API server is balanced. Needed for V(host).
     type: str
     default: ""
+  balancer:
+    description: Who balances the API server on the host.
+    type: str
+    choices: [ipvs, localhost, external]
+    default: ipvs
   port:
     description: Port of the API server.
     type: int
@@ -203,6 +208,13 @@ from typing import Any, NamedTuple, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _verify as core
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
+    EXTERNAL,
+    IPVS,
+    LOCALHOST,
+    MODES,
+    proxy_as_virtual_server,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._dns import missing_dns
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import (
     BIN_DIR,
@@ -211,6 +223,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl impor
     find_kubectl,
     kubeconfig_server,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._proxy_status import proxy_status
 
 KUBELET_CONF = Path("/etc/kubernetes/kubelet.conf")
 MANIFESTS = Path("/etc/kubernetes/manifests")
@@ -219,6 +232,7 @@ ETCD_PKI = Path("/etc/kubernetes/pki/etcd")
 ARGUMENT_SPEC: dict[str, Any] = {
     "sections": {"type": "list", "elements": "str", "choices": ["host", "cluster"], "default": ["host"]},
     "vip": {"type": "str", "default": ""},
+    "balancer": {"type": "str", "choices": list(MODES), "default": IPVS},
     "port": {"type": "int", "default": 6443},
     "server_name": {"type": "str", "default": "apiserver.cluster.local"},
     "real_servers": {"type": "list", "elements": "str", "default": []},
@@ -322,20 +336,32 @@ class Host:
         }
 
     def virtual_server(self, vip: str, real_servers: Sequence[str]) -> Optional[dict[str, Any]]:
-        """The virtual server of the VIP, as soon as all expected real servers get connections, else after the wait."""
+        """The virtual server of the VIP, as soon as all expected real servers are in it, else after the wait.
+
+        The proxy on the host's loopback address is told in the same shape; of an external balancer nothing is known.
+        """
+        if self.params["balancer"] == EXTERNAL:
+            return None
+        look = self.proxy if self.params["balancer"] == LOCALHOST else self.ipvs
         deadline = time.monotonic() + 10
         while True:
-            found = next(
-                (
-                    server
-                    for server in core.parse_ip_vs(read(Path("/proc/net/ip_vs")))
-                    if server["address"] == vip and server["port"] == self.params["port"]
-                ),
-                None,
-            )
+            found = look(vip)
             if not core.missing_real_servers(found, real_servers) or time.monotonic() > deadline:
                 return found
             time.sleep(0.3)
+
+    def ipvs(self, vip: str) -> Optional[dict[str, Any]]:
+        for server in core.parse_ip_vs(read(Path("/proc/net/ip_vs"))):
+            if server["address"] == vip and server["port"] == self.params["port"]:
+                return server
+        return None
+
+    def proxy(self, address: str) -> Optional[dict[str, Any]]:
+        try:
+            told = proxy_status(5)
+        except OSError:
+            return None
+        return proxy_as_virtual_server(address, self.params["port"], told)
 
     def api(self, vip: str) -> dict[str, Any]:
         """Ask the API server through the VIP, as kubelet does: certificate checked, by name."""

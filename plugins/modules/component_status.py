@@ -109,6 +109,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer impo
     ROUTE_UNIT,
     UNIT_FOLDER,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import PROXY_UNIT
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import (
     BIN_DIR,
     Kubectl,
@@ -130,7 +131,7 @@ KUBECONFIGS = {
 }
 FOR_PEOPLE = {"admin": f"{KUBERNETES}/admin.conf", "super-admin": f"{KUBERNETES}/super-admin.conf"}
 UNITS = (
-    *(ROUTE_UNIT, BALANCER_UNIT, GUARD_UNIT),
+    *(ROUTE_UNIT, BALANCER_UNIT, GUARD_UNIT, PROXY_UNIT),
     *("kubelet.service", "containerd.service", "crio.service", "docker.service"),
     *("keepalived.service", "haproxy.service", "chrony.service", "chronyd.service", "systemd-timesyncd.service"),
 )

@@ -151,7 +151,16 @@ ansible_facts:
           description: Whether the host is a member of a cluster, of whose, and with which version.
           returned: success
           type: dict
-          sample: {member: false, admin_conf: false, node_name: "", version: "", node_ip: "", kubelet_conf: false, ours: false}
+          sample:
+            member: false
+            admin_conf: false
+            node_name: ""
+            version: ""
+            node_ip: ""
+            kubelet_conf: false
+            ours: false
+            balancers: [ipvs]
+            port_sharing: true
         disk:
           description: Free and total space of the file system that holds /var/lib, in MiB.
           returned: success
@@ -177,7 +186,10 @@ from typing import Any, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _facts
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import UNIT_FOLDER
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import UNIT_OF, shares_port
 
+APISERVER = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 MEMBER = Path("/var/lib/multinic/member.json")
 OURS = Path("/var/lib/multinic")
 UNITS = Path("/run/systemd/units")
@@ -339,6 +351,8 @@ class Host:
             "node_ip": _facts.kubelet_node_ip(self.read("/var/lib/kubelet/kubeadm-flags.env")) if marker else "",
             "kubelet_conf": os.path.exists("/etc/kubernetes/kubelet.conf"),
             "ours": OURS.is_dir(),
+            "balancers": [mode for mode, unit in UNIT_OF.items() if os.path.exists(f"{UNIT_FOLDER}/{unit}")],
+            "port_sharing": shares_port(self.read(APISERVER)) if os.path.exists(APISERVER) else None,
         }
 
     def disk(self) -> dict[str, Any]:

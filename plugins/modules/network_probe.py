@@ -72,6 +72,13 @@ options:
     description: Addresses of the API of other families than O(vip). The default is the plan's.
     type: list
     elements: str
+  external:
+    description: Address or name of the balancer that the user brings, which is connected to. The default is the plan's.
+    type: str
+  external_port:
+    description: Its port.
+    type: int
+    default: 6443
   etcd_folder:
     description:
       - The folder that etcd will keep its data in. How long its disk takes for a write is measured with a file that has no
@@ -148,6 +155,11 @@ network_probe:
       description: Which card and source the kernel takes to each peer, and to the VIP.
       returned: success
       type: dict
+    external:
+      description: Whether the user's balancer takes a connection (open, refused, silent, unreachable, unknown), and where.
+      returned: success
+      type: dict
+      sample: {addresses: [192.168.253.10], answer: open, error: ""}
     replies:
       description: Which card the kernel takes to each peer from the planned source; policy rules may make it another.
       returned: success
@@ -202,6 +214,7 @@ network_probe:
 
 import os
 import platform
+import socket
 import time
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -215,6 +228,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils import (
     _kubectl,
     _packets,
     _probe,
+    _proof_api,
     _proof_host,
     _proof_paths,
 )
@@ -231,6 +245,7 @@ WRITES = 100
 WRITE_SECONDS = 2.0
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
 CLUSTER_SECONDS = 5
+EXTERNAL_SECONDS = 3
 FOLDERS = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/sbin"]
 PLUGIN_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 OURS = "Written by multinic.kubernetes"
@@ -409,6 +424,31 @@ def systemd_version(module: AnsibleModule) -> Optional[int]:
     return _probe.systemd_version(out)
 
 
+def external(name: str, port: int) -> dict[str, Any]:
+    """A connection to the balancer that the user brings, to the first of its addresses that takes one."""
+    found: dict[str, Any] = {"addresses": [], "answer": _proof_api.UNKNOWN, "error": ""}
+    try:
+        ends = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except OSError as problem:
+        return {**found, "error": str(problem)}
+    for family, kind, protocol, _canonical, end in ends:
+        found["addresses"].append(str(end[0]))
+        with socket.socket(family, kind, protocol) as door:
+            door.settimeout(EXTERNAL_SECONDS)
+            try:
+                door.connect(end)
+                return {**found, "answer": _proof_api.OPEN, "error": ""}
+            except ConnectionRefusedError:
+                answer, error = _proof_api.REFUSED, ""
+            except socket.timeout:
+                answer, error = _proof_api.SILENT, ""
+            except OSError as problem:
+                answer, error = _proof_api.UNREACHABLE, problem.strerror or str(problem)
+        if found["answer"] != _proof_api.REFUSED:
+            found.update(answer=answer, error=error)
+    return found
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -432,6 +472,8 @@ def main() -> None:
             "further_sources": {"type": "list", "elements": "str"},
             "vip": {"type": "str"},
             "further_vips": {"type": "list", "elements": "str"},
+            "external": {"type": "str"},
+            "external_port": {"type": "int", "default": 6443},
             "etcd_folder": {"type": "path"},
             "cluster_nodes": {"type": "bool", "default": False},
             "wait": {"type": "float", "default": 5},
@@ -462,6 +504,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "peers": measured,
         "lookups": lookups(module, [*addresses, *vips]),
+        "external": external(given["external"], given["external_port"]) if given["external"] else None,
         "replies": {
             address: answer
             for source in sources

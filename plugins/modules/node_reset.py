@@ -37,17 +37,20 @@ options:
     type: str
     required: true
   address:
-    description: Address at which the API server listens.
+    description:
+      - Address at which the API server listens. The default is the one that it advertises. At a loopback address a proxy may
+        answer for the others.
     type: str
-    default: 127.0.0.1
+    default: ""
   port:
     description: Port at which the API server listens.
     type: int
     default: 6443
-  vip:
-    description: The API server's virtual address, whose virtual server and route go.
-    type: str
-    default: ""
+  vips:
+    description: The API server's virtual addresses, whose virtual servers and routes go.
+    type: list
+    elements: str
+    default: []
   cri_socket:
     description: The container runtime's socket.
     type: str
@@ -72,7 +75,7 @@ EXAMPLES = r"""
   multinic.kubernetes.node_reset:
     operation: reset
     node_name: master3
-    vip: 10.103.97.2
+    vips: [10.103.97.2]
 """
 
 RETURN = r"""
@@ -105,13 +108,14 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._host_state im
     sysctl_path,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import BIN_DIR, environment, find_program
+from ansible_collections.multinic.kubernetes.plugins.module_utils._verify import flags_of
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "operation": {"type": "str", "choices": ["stop_apiserver", "reset"], "required": True},
     "node_name": {"type": "str", "required": True},
-    "address": {"type": "str", "default": "127.0.0.1"},
+    "address": {"type": "str", "default": ""},
     "port": {"type": "int", "default": 6443},
-    "vip": {"type": "str", "default": ""},
+    "vips": {"type": "list", "elements": "str", "default": []},
     "cri_socket": {"type": "str", "default": "unix:///run/containerd/containerd.sock"},
     "bin_dir": {"type": "path", "default": BIN_DIR},
     "timeout": {"type": "int", "default": 120},
@@ -188,12 +192,13 @@ class Reset:
     # The API server
 
     def stop_apiserver(self) -> None:
+        address = self.params["address"] or flags_of(read(APISERVER) or "").get("advertise-address", "127.0.0.1")
         if APISERVER.exists():
             self.do("take the API server's static pod away", APISERVER.replace, STOPPED)
         if self.check_mode or not self.changes:
             return
         give_up = time.monotonic() + self.params["timeout"]
-        while self.listens():
+        while self.listens(address):
             if time.monotonic() > give_up:
                 raise ResetError(
                     f"the API server still listens {self.params['timeout']} s after its static pod was taken away; "
@@ -201,9 +206,9 @@ class Reset:
                 )
             time.sleep(0.5)
 
-    def listens(self) -> bool:
+    def listens(self, address: str) -> bool:
         try:
-            socket.create_connection((self.params["address"], self.params["port"]), timeout=2).close()
+            socket.create_connection((address, self.params["port"]), timeout=2).close()
         except OSError:
             return False
         return True
@@ -277,14 +282,14 @@ class Reset:
 
     def network(self) -> None:
         links = sorted(path.name for path in Path("/sys/class/net").iterdir())
-        vip = self.params["vip"]
+        vips = self.params["vips"]
         table = self.run("ipvsadm", "-Sn")[1] if Path("/proc/net/ip_vs").exists() else ""
         for service in core.services_to_remove(
-            table, self.addresses("kube-ipvs0") if "kube-ipvs0" in links else [], vip
+            table, self.addresses("kube-ipvs0") if "kube-ipvs0" in links else [], vips
         ):
             words = ("ipvsadm", "-D", service.kind, service.address)
             self.do(f"remove the virtual server {service.address}", self.run, *words)
-        if vip:
+        for vip in vips:
             self.route(vip)
         for name in core.links_to_remove(links):
             self.do(f"remove the interface {name}", self.run, "ip", "link", "delete", name)

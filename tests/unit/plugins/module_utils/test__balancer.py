@@ -202,16 +202,6 @@ def test_guard_starts_last_and_so_stops_first() -> None:
     assert f"ExecStart=/usr/bin/python3 -I -S -E {balancer.GUARD_PROGRAM} {balancer.GUARD_CONFIG}\n" in unit
 
 
-def test_removal_stops_every_unit_and_then_removes_every_file() -> None:
-    there = {entry["path"] for entry in state()["files"]}
-    gone = balancer.balancer_absent()
-    assert {entry["path"] for entry in gone["files"] if entry["state"] == "absent"} == there
-    assert (gone["kernel_modules"], gone["sysctls"]) == ([], {})
-    stopped = balancer.balancer_stopped()["units"]
-    assert [unit["name"] for unit in stopped] == [*balancer.UNITS]
-    assert all(unit["enabled"] is False and unit["state"] == "stopped" for unit in stopped)
-
-
 def weights(config: str) -> dict[str, str]:
     return dict(re.findall(r"real_server (\S+) \d+ \{\n\s+weight (\d+)\n", config))
 

@@ -151,7 +151,7 @@ def node(name: str) -> dict[str, Any]:
     }
 
 
-def healthy(*, ours: bool = True, change: Callable[[dict[str, Any]], None] | None = None) -> Seen:
+def healthy(*, ours: bool = True, change: Callable[[dict[str, Any]], None] | None = None, **settings: str) -> Seen:
     hosts = []
     for host in seed_cluster():
         known = copy.deepcopy(dict(host.facts or {}))
@@ -166,7 +166,7 @@ def healthy(*, ours: bool = True, change: Callable[[dict[str, Any]], None] | Non
     if change:
         change(raw)
     result = plan_cluster(
-        [replace(host, facts=raw["facts"][host.name]) for host in hosts], SETTINGS, None, running=True
+        [replace(host, facts=raw["facts"][host.name]) for host in hosts], {**SETTINGS, **settings}, None, running=True
     )
     return Seen(plan=result.plan, findings=result.findings, hosts=list(ADDRESSES), **raw)
 
@@ -602,3 +602,53 @@ def test_proof_of_members_tells_a_broken_way() -> None:
     peer = {"name": "master1", "address": ADDRESSES["master1"], "size": 1500, "milliseconds": None}
     seen = replace(healthy(), probes={"node01": {"peers": [peer]}})
     assert [(item.host, item.severity) for item in doctor.proof_findings(seen)] == [("node01", "error")]
+
+
+# --- other ways to the API than IPVS ---------------------------------------------------------------------------------
+
+
+def by_proxy(raw: dict[str, Any]) -> None:
+    """Every host reaches the API by the proxy on its loopback address."""
+    for name in ADDRESSES:
+        raw["status"][name].update(
+            route={}, api={**status(name)["api"], "source": "127.0.0.1", "resolved": ["127.0.0.1"]}
+        )
+        host = raw["components"][name]
+        host["units"] = {"multinic-apiserver-proxy.service": ACTIVE, "containerd.service": ACTIVE}
+        host["installed"]["route_source"] = ""
+        for program in ("kubelet", "kube-proxy"):
+            host["processes"][program]["outgoing"] = [asks("127.0.0.1", "127.0.0.1")]
+            host["kubeconfigs"][program]["resolved"] = ["127.0.0.1"]
+
+
+def test_a_cluster_with_a_proxy_on_every_host_is_healthy() -> None:
+    found = diagnose(healthy(change=by_proxy, apiserver_balancer="localhost"))
+    assert found.findings == []
+    uses = {use.component: use for use in found.uses["node01"]}
+    assert uses["API (localhost)"].uses == ("127.0.0.1",)
+    assert "VIP route" not in uses
+
+
+def test_a_host_whose_proxy_is_gone_is_told() -> None:
+    def gone(raw: dict[str, Any]) -> None:
+        by_proxy(raw)
+        del raw["components"]["node01"]["units"]["multinic-apiserver-proxy.service"]
+
+    found = diagnose(healthy(change=gone, apiserver_balancer="localhost"))
+    assert told(found, "error") == [("node01", "there is no unit multinic-apiserver-proxy.service")]
+
+
+def test_to_an_external_balancer_any_card_may_lead() -> None:
+    def outside(raw: dict[str, Any]) -> None:
+        for name in ADDRESSES:
+            raw["status"][name].update(route={}, virtual_server=None)
+            raw["status"][name]["api"].update(source=EXTERNAL, resolved=["192.0.2.10"])
+            host = raw["components"][name]
+            host["units"], host["installed"]["route_source"] = {"containerd.service": ACTIVE}, ""
+            for program in ("kubelet", "kube-proxy"):
+                host["processes"][program]["outgoing"] = [asks(EXTERNAL, "192.0.2.10")]
+                host["kubeconfigs"][program]["resolved"] = ["192.0.2.10"]
+
+    found = diagnose(healthy(change=outside, apiserver_balancer="external", apiserver_external_address="192.0.2.10"))
+    # A certificate of the time before has not the balancer's address, which nobody needs: the name is what is checked.
+    assert {item.severity for item in found.findings} == {"info"}

@@ -208,9 +208,16 @@ def test_flags_are_a_map_first_and_a_list_later() -> None:
     settings = {"apiserver_extra_args": {"v": 4, "profiling": False, "audit-log-path": "-"}}
     old = of_kind(init("v1.30.0", settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
     new = of_kind(init("v1.31.0", settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
-    assert old == {"audit-log-path": "-", "profiling": "false", "shutdown-delay-duration": "8s", "v": "4"}
+    assert old == {
+        "audit-log-path": "-",
+        "permit-port-sharing": "true",
+        "profiling": "false",
+        "shutdown-delay-duration": "8s",
+        "v": "4",
+    }
     assert new == [
         {"name": "audit-log-path", "value": "-"},
+        {"name": "permit-port-sharing", "value": "true"},
         {"name": "profiling", "value": "false"},
         {"name": "shutdown-delay-duration", "value": "8s"},
         {"name": "v", "value": "4"},

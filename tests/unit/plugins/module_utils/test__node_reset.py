@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
+
 import pytest
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _balancer_modes as modes
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _host_state
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _node_reset as reset
 
@@ -17,6 +20,12 @@ def test_our_blocks_leave_others_files_as_they_were() -> None:
     assert text != HOSTS
     assert reset.without_blocks(text) == HOSTS
     assert reset.without_blocks("# BEGIN other x\na\n# END other x\n") == "# BEGIN other x\na\n# END other x\n"
+
+
+@pytest.mark.parametrize("mode", ["ipvs", "localhost"])
+def test_every_file_of_every_way_to_the_api_goes(mode: str) -> None:
+    kept = [path for path in modes.FILES_OF[mode] if not path.startswith(tuple(f"{path}/" for path in reset.FOLDERS))]
+    assert kept == [path for path in kept if any(fnmatch(path, pattern) for pattern in reset.MARKED)]
 
 
 def test_swap_comes_back_as_it_was() -> None:
@@ -32,18 +41,20 @@ TABLE = """\
 -A -t 10.7.7.7:80 -s wlc
 -A -t [fd00::a]:443 -s rr
 -A -f 7 -s rr
+-A -t [fd00::97:2]:6443 -s rr
 """
 
 
 def test_only_our_virtual_server_and_those_of_kube_proxy_go() -> None:
-    gone = reset.services_to_remove(TABLE, ["10.96.0.1", "10.96.0.10", "fd00::a"], "10.103.97.2")
+    gone = reset.services_to_remove(TABLE, ["10.96.0.1", "10.96.0.10", "fd00::a"], ["10.103.97.2", "fd00::97:2"])
     assert [(service.kind, service.address) for service in gone] == [
         ("-t", "10.103.97.2:6443"),
         ("-t", "10.96.0.1:443"),
         ("-u", "10.96.0.10:53"),
         ("-t", "[fd00::a]:443"),
+        ("-t", "[fd00::97:2]:6443"),
     ]
-    assert reset.services_to_remove(TABLE, [], "") == []
+    assert reset.services_to_remove(TABLE, [], []) == []
 
 
 RULES = """\

@@ -114,9 +114,13 @@ def test_the_whole_plan() -> None:
         "apiserver": {
             "name": "apiserver.cluster.local",
             "vip": "10.103.97.2",
+            "vips": ["10.103.97.2"],
             "port": 6443,
             "endpoint": "apiserver.cluster.local:6443",
             "balancer": "ipvs",
+            "addresses": ["10.103.97.2"],
+            "changing": {},
+            "retiring": {},
             "sans": [
                 "apiserver.cluster.local",
                 "10.103.97.2",
@@ -509,6 +513,31 @@ def test_two_families_that_do_not_fit(
         and remedy in item.remedy
     ]
     assert len(fitting) == 1, [(item.host, item.variable, item.found) for item in plan(hosts, variables).findings]
+
+
+@pytest.mark.parametrize(
+    ("network", "addresses", "family"),
+    [
+        (DUAL, ["127.0.0.1", "::1"], 4),
+        ("fd00:253::/64,192.168.253.0/24", ["::1", "127.0.0.1"], 6),
+    ],
+)
+def test_a_proxy_listens_in_every_family_and_sends_to_the_primary_one(
+    network: Any, addresses: list[str], family: int
+) -> None:
+    """Whatever families the VIPs are of: nothing is balanced at them."""
+    result = plan(dual_stack(network), {"apiserver_balancer": "localhost"})
+    made = result.plan
+    real = [ADDRESSES[name] if family == 4 else f"fd00:253::{MASTERS[name]}" for name in MASTERS]
+    assert result.findings == []
+    assert made["apiserver"]["addresses"] == addresses
+    assert made["apiserver"]["real_servers"] == real
+    assert made["apiserver"]["virtual_servers"] == [{"vip": vip, "real_servers": real} for vip in addresses]
+    assert not any("apiserver_vip" in reason for reason in made["reasons"])
+    assert {"127.0.0.1", "::1"} <= set(made["apiserver"]["sans"])
+    name = made["apiserver"]["name"]
+    assert [line["address"] for line in made["hosts_file"] if name in line["names"]] == addresses
+    assert not any("VIP" in reason for node in made["hosts"].values() for reason in node["reasons"])
 
 
 def test_dual_stack_needs_a_kubelet_that_takes_two_addresses() -> None:

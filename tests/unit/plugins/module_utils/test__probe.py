@@ -553,3 +553,10 @@ def test_what_a_bundle_would_bring_is_missed_only_where_the_bundle_is_known(
     probes = {"node01": {**measured("node01"), "commands": {"runc": False}}}
     found = _probe.judge(plan, {"node01": facts}, probes, {}, only=["node01"])
     assert len([item for item in found if item.found.startswith("it lacks")]) == told
+
+
+@pytest.mark.parametrize(("balancer", "told"), [("ipvs", 0), ("localhost", 1)])
+def test_the_proxy_needs_the_port_on_workers_too(balancer: str, told: int) -> None:
+    made = plan_cluster(seed_cluster(), {"apiserver_balancer": balancer}, bundle()).plan
+    assert ("the API proxy" in _probe.needed_ports(made, made["hosts"]["node01"]).values()) == bool(told)
+    assert _probe.needed_ports(made, made["hosts"]["master1"])[6443] == "kube-apiserver"

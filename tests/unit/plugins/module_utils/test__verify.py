@@ -692,3 +692,85 @@ def test_the_addresses_of_a_dns_answer_are_of_either_family() -> None:
 )
 def test_etcd_is_asked_on_the_loopback_that_it_listens_on(urls: str, loopback: str) -> None:
     assert verify.loopback_of({"listen-client-urls": urls}) == loopback
+
+
+# --- other ways than IPVS ---
+
+
+def by_proxy(name: str) -> dict[str, Any]:
+    """A host that reaches the API by the proxy on its loopback address."""
+    found = status(name)
+    found["route"] = {}
+    found["virtual_server"] = {**found["virtual_server"], "address": "127.0.0.1"}
+    found["api"] = {**found["api"], "source": "127.0.0.1", "resolved": ["127.0.0.1"]}
+    return found
+
+
+def with_way(mode: str, *addresses: str) -> dict[str, Any]:
+    made = plan()
+    real_servers = made["apiserver"]["real_servers"]
+    servers = [{"vip": vip, "real_servers": real_servers} for vip in addresses or [made["apiserver"]["name"]]]
+    way = {"balancer": mode, "addresses": list(addresses), "virtual_servers": servers}
+    return {**made, "apiserver": {**made["apiserver"], **way}}
+
+
+def test_a_proxy_needs_no_route_and_no_source() -> None:
+    seen = {name: by_proxy(name) for name in ADDRESSES}
+    verdict = verify.compare(with_way("localhost", "127.0.0.1"), cluster(), seen)
+    assert verdict.errors == []
+    assert "= 127.0.0.1, balanced on each host by a proxy" in verify.summary(
+        with_way("localhost", "127.0.0.1"), verdict, "ssh"
+    )
+
+
+def test_a_proxy_that_is_gone_or_lacks_a_server_is_told() -> None:
+    seen = {name: by_proxy(name) for name in ADDRESSES}
+    seen["master1"]["virtual_server"] = None
+    del seen["node01"]["virtual_server"]["real_servers"][0]
+    errors = verify.compare(with_way("localhost", "127.0.0.1"), cluster(), seen).errors
+    assert [(item.host, item.found) for item in errors] == [
+        ("master1", "no proxy answers for 127.0.0.1:6443"),
+        ("node01", f"no connections are sent to {ADDRESSES['master1']}"),
+    ]
+    assert all("multinic-apiserver-proxy" in item.remedy for item in errors)
+
+
+def test_of_an_external_balancer_only_the_answer_matters() -> None:
+    seen = {name: {**by_proxy(name), "virtual_server": None} for name in ADDRESSES}
+    for found in seen.values():
+        found["api"] = {**found["api"], "resolved": ["192.0.2.10"]}
+    planned = with_way("external", "192.0.2.10")
+    assert verify.compare(planned, cluster(), seen).errors == []
+    seen["node01"]["api"] = {"ok": False, "error": "timed out", "resolved": ["192.0.2.99"]}
+    errors = verify.compare(planned, cluster(), seen).errors
+    assert [item.found for item in errors] == [
+        "GET /readyz through 192.0.2.10: timed out",
+        "apiserver.cluster.local is 192.0.2.99 here, planned 192.0.2.10",
+    ]
+
+
+def test_a_balancer_that_dns_knows_has_no_planned_address() -> None:
+    seen = {name: {**by_proxy(name), "virtual_server": None} for name in ADDRESSES}
+    verdict = verify.compare(with_way("external"), cluster(), seen)
+    assert verdict.errors == []
+    assert "6443, balanced outside of the cluster" in verify.summary(with_way("external"), verdict, "ssh")
+
+
+def test_a_drained_server_of_a_proxy_is_a_warning() -> None:
+    seen = {name: by_proxy(name) for name in ADDRESSES}
+    seen["node01"]["virtual_server"]["real_servers"][0]["weight"] = 0
+    verdict = verify.compare(with_way("localhost", "127.0.0.1"), cluster(), seen)
+    assert verdict.errors == []
+    assert [(item.host, item.variable) for item in verdict.findings] == [("node01", "apiserver_drained")]
+
+
+def test_the_proxy_must_answer_at_both_loopback_addresses() -> None:
+    seen = {name: by_proxy(name) for name in ADDRESSES}
+    for found in seen.values():
+        found["api"]["resolved"] = ["127.0.0.1", "::1"]
+        found["further_vips"] = [{"vip": "::1", **{key: found[key] for key in ("virtual_server", "api")}}]
+    planned = with_way("localhost", "127.0.0.1", "::1")
+    assert verify.compare(planned, cluster(), seen).errors == []
+    seen["node01"]["further_vips"][0]["api"] = {"ok": False, "error": "refused", "resolved": ["127.0.0.1", "::1"]}
+    errors = verify.compare(planned, cluster(), seen).errors
+    assert [(item.host, item.found) for item in errors] == [("node01", "GET /readyz through ::1: refused")]

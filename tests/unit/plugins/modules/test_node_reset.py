@@ -77,6 +77,14 @@ def test_the_api_server_is_waited_for_until_it_no_longer_listens(root: Path, lis
     assert again.changes == []
 
 
+def test_a_proxy_on_the_loopback_address_is_not_taken_for_the_api_server(root: Path, listener: socket.socket) -> None:
+    manifest = root / "kubernetes/manifests/kube-apiserver.yaml"
+    manifest.write_text("  - command:\n    - kube-apiserver\n    - --advertise-address=127.0.0.9\n")
+    with listener:
+        reset(address="", port=listener.getsockname()[1]).stop_apiserver()
+    assert not manifest.exists()
+
+
 def test_an_api_server_that_goes_on_is_told_with_the_way_back(root: Path, listener: socket.socket) -> None:
     (root / "kubernetes/manifests/kube-apiserver.yaml").write_text("static pod")
     with listener, pytest.raises(node_reset.ResetError, match=r"still listens 1 s after.*mv .*stopped"):
