@@ -144,11 +144,9 @@ global
     maxconn {MOST_CONNECTIONS}
     hard-stop-after {OLD_WORKER}
     stats socket {STATUS_SOCKET} mode 600 level admin expose-fd listeners
-    log stderr format short daemon notice
 
 defaults
     mode tcp
-    log global
     maxconn {MOST_CONNECTIONS}
     timeout connect {_ms(check.timeout)}
     timeout check {_ms(check.answer_timeout)}
