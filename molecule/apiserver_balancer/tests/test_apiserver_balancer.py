@@ -44,20 +44,6 @@ import ssl, urllib.request
 url = "https://10.103.97.2:6443/who"
 print(urllib.request.urlopen(url, timeout=2, context=ssl._create_unverified_context()).read().decode())
 """
-# Two connections through the VIP, which go to one server each; what is asked on them waits for a file.
-HOLD = """
-import os, socket, ssl, time
-held = []
-for _turn in range(2):
-    plain = socket.create_connection(("10.103.97.2", 6443), timeout=30)
-    held.append(ssl._create_unverified_context().wrap_socket(plain))
-open("/run/molecule-held", "w").close()
-while not os.path.exists("/run/molecule-ask"):
-    time.sleep(0.1)
-for stream in held:
-    stream.sendall(b"GET /who HTTP/1.0\\r\\n\\r\\n")
-    print(stream.makefile().readlines()[-1])
-"""
 ASK = f"python3 -c {shlex.quote(CLIENT)}"
 
 GUARD = "multinic-apiserver-guard"
@@ -336,41 +322,6 @@ def test_a_certificate_that_clients_would_refuse_is_told(host: Host, other_pem: 
         print(f"\nguard with the look at certificates: peak {host.check_output(f'cat {group}/memory.peak')}")
     finally:
         host.check_output(f"rm /etc/kubernetes/pki/ca.crt && systemctl restart {GUARD}")
-
-
-@pytest.fixture
-def converge(play: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., None]:
-    """The scenario's own playbook once more."""
-    scenario = "molecule/apiserver_balancer"
-
-    def run(*arguments: str) -> None:
-        done = play(f"../{scenario}/converge", "-i", f"{scenario}/inventory", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    return run
-
-
-@pytest.mark.usefixtures("both")
-def test_drained_server_keeps_its_connections_and_gets_no_new_one(
-    host: Host, until: Until, converge: Callable[..., None]
-) -> None:
-    """Draining and taking it back are reloads: the virtual server stays, and keepalived is the same process."""
-    main = host.check_output("systemctl show -P MainPID multinic-apiserver-balancer")
-    host.check_output("rm -f /run/molecule-held /run/molecule-ask")
-    host.check_output(f"systemd-run -q --unit=molecule-hold python3 -c {shlex.quote(HOLD)}")
-    try:
-        assert until(lambda: host.file("/run/molecule-held").exists, 20)
-        converge("-e", "apiserver_drained=master1")
-        assert until(lambda: servers(host) == {NODE01}, 5)
-        assert f"-r {MASTER1} -m -w 0" in host.check_output("ipvsadm -Sn")
-        host.check_output("touch /run/molecule-ask")
-        asked = "journalctl -q -o cat -u molecule-hold | grep -c '^192.168.253.131'"
-        assert until(lambda: host.run(asked).stdout.strip() == "2", 10), host.run("journalctl -u molecule-hold").stdout
-    finally:
-        host.run("systemctl stop molecule-hold; rm -f /run/molecule-held /run/molecule-ask")
-        converge()
-    assert until(lambda: servers(host) == {MASTER1, NODE01}, 10)
-    assert host.check_output("systemctl show -P MainPID multinic-apiserver-balancer") == main
 
 
 @pytest.mark.usefixtures("both")
