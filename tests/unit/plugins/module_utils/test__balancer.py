@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -44,11 +45,11 @@ def state(**apiserver: Any) -> dict[str, Any]:
     return balancer.balancer_state(plan(**apiserver), node(), PROGRAMS)
 
 
-def ways(servers: list[str] = MASTERS, source: str = NODE01) -> list[balancer.Balanced]:
+def ways(servers: Sequence[str] = tuple(MASTERS), source: str = NODE01) -> list[balancer.Balanced]:
     return [balancer.Balanced(VIP, source, tuple(servers), MASTERS[0])]
 
 
-def config_of(servers: list[str] = MASTERS, check: balancer.Check | None = None) -> str:
+def config_of(servers: Sequence[str] = tuple(MASTERS), check: balancer.Check | None = None) -> str:
     return balancer.keepalived_config(ways(servers), "apiserver.cluster.local", 6443, check or balancer.Check())
 
 

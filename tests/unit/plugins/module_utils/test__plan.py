@@ -306,7 +306,7 @@ def test_a_calico_method_that_would_meet_the_clusters_own_cards_is_refused() -> 
     assert {item.variable for item in result.findings} == {"calico_autodetection_method"}
 
 
-DUAL = ["192.168.253.0/24", "fd00:253::/64"]
+DUAL = ("192.168.253.0/24", "fd00:253::/64")
 
 
 def dual_stack(value: Any = DUAL, ipv4: bool = True, **per_host: dict[str, Any]) -> list[Host]:
@@ -323,7 +323,7 @@ def test_dual_stack_is_planned_in_both_families() -> None:
     assert result.findings == []
     made, node = result.plan, result.plan["hosts"]["node01"]
     assert node["addresses"] == ["192.168.253.131", "fd00:253::131"]
-    assert node["networks"] == DUAL
+    assert node["networks"] == [*DUAL]
     assert node["vip_route"] == {"destination": "10.103.97.2/32", "source": "192.168.253.131"}
     assert node["vip_routes"] == [
         node["vip_route"],
