@@ -453,7 +453,7 @@ def _source(network: HostNetwork, target: IPAddress) -> _Way:
     ]
     if any(route.source for route in kept):
         return _by_route(network, [replace(route, type="unicast") for route in kept], target)
-    for link in network.links:
+    for link in sorted(network.links, key=lambda link: link.name):
         for address in link.addresses if link.up else ():
             if address.ip == target:
                 return _Way(_primary(link, address).ip, f"{target} is the host's own address")
@@ -473,7 +473,7 @@ def _source(network: HostNetwork, target: IPAddress) -> _Way:
         and not address.secondary
     ]
     if len({link.name for link, _address in near}) > 1:
-        return _Way(None, f"{target} is near {_told((link.name, address.ip) for link, address in near)}", False)
+        return _Way(None, f"{target} is near {_told(sorted((link.name, address.ip) for link, address in near))}", False)
     if near and target.version == 4:
         link, address = near[0]
         return _Way(address.ip, f"{target} is near {link.name}, whose address is {address.ip}")

@@ -385,6 +385,17 @@ def test_cards_to_come_are_the_last_ones() -> None:
     assert predictor.with_cards_to_come(later, cards) is later
 
 
+def test_one_address_on_two_cards_is_told_in_one_order() -> None:
+    same = Address(ip_interface("fd00::1/64"))
+    links = tuple(Link(name, index=number, up=True, addresses=(same,)) for number, name in ((3, "ens32"), (6, "bond0")))
+    told = [
+        predict(HostNetwork(links=some), "can-reach=fd00::7", family=6, version="", planned=same.ip)
+        for some in (links, links[::-1])
+    ]
+    assert told[0] == told[1]
+    assert told[0].reason == "fd00::7 is near fd00::1 (bond0), fd00::1 (ens32)"
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Properties
 # ---------------------------------------------------------------------------------------------------------------------
