@@ -321,7 +321,7 @@ def test_a_certificate_that_clients_would_refuse_is_told(host: Host, other_pem: 
         group = f"/sys/fs/cgroup/system.slice/{GUARD}.service"
         print(f"\nguard with the look at certificates: peak {host.check_output(f'cat {group}/memory.peak')}")
     finally:
-        host.check_output(f"rm /etc/kubernetes/pki/ca.crt && systemctl restart {GUARD}")
+        host.check_output(f"rm /etc/kubernetes/pki/ca.crt && sync && systemctl restart {GUARD}")
 
 
 @pytest.mark.usefixtures("both")

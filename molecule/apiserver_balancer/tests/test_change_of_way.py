@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from testinfra.host import Host
 
 testinfra_hosts = ["ssh://node01"]
+# Some minutes: for `make test-all`.
+pytestmark = pytest.mark.skipif(not os.environ.get("SLOW"), reason="only with SLOW=yes")
 
 Until = Callable[[Callable[[], bool], float], bool]
 Converge = Callable[..., subprocess.CompletedProcess[str]]
