@@ -241,7 +241,7 @@ class Host:
             raise core.PackagesError(f"dpkg failed (rc {rc}); not installed: {names}. It said:\n{tail}")
         unused = [UNUSED_SERVICES[name] for name in UNUSED_SERVICES if selection.before.get(name) == ""]
         if unused:
-            rc, _out, err = self.run(["systemctl", "disable", "--quiet", *unused])
+            rc, _out, err = self.run(["systemctl", "--no-reload", "--quiet", "disable", *unused])
             if rc != 0:
                 self.module.warn(f"{', '.join(unused)} could not be disabled: {err.strip()}")
 

@@ -48,8 +48,9 @@ ASK = f"python3 -c {shlex.quote(CLIENT)}"
 
 GUARD = "multinic-apiserver-guard"
 STATUS = f"/run/{GUARD}/10.103.97.2.json"
-HEALED = 3.0  # seconds
 SLOW = bool(os.environ.get("SLOW"))
+# Seconds. The promise is 3, which is measured where the hundred faults are; a machine that does other things takes longer.
+HEALED = 3.0 if SLOW else 6.0
 # What can happen to the way to the API server, in turn and in random order, on the host itself so that ssh takes no time.
 # Prints for each fault how long it took until all was as planned, and what memory the guard has at the beginning and end.
 FAULTS = r"""
