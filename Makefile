@@ -118,7 +118,7 @@ lint: venv ## ruff, ansible-lint and yamllint, documentation, changelog
 .PHONY: types
 types: venv ## mypy over all that is Python
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/plugins $(HERE)/roles $(HERE)/molecule $(HERE)/tests/unit $(HERE)/tests/prove_red.py
-	cd tests/bench && MYPYPATH=../unit:$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
+	cd tests/bench && MYPYPATH=../unit:../e2e:$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 	cd tests/netns && MYPYPATH=$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 	cd tests/e2e && MYPYPATH=..:$(CURDIR)/.collections mypy --cache-dir $(MULTINIC_CACHE)/mypy --config-file $(CURDIR)/pyproject.toml *.py
 	mypy --cache-dir $(MULTINIC_CACHE)/mypy $(HERE)/tests/page
@@ -165,6 +165,10 @@ bench-plan: venv ## the plan of 5,000 hosts on one core, and how its time grows
 .PHONY: bench-preflight
 bench-preflight: root venv ## facts, plan and proof of 100 hosts in namespaces of this machine, each with an sshd
 	python tests/bench/preflight.py
+
+.PHONY: bench-failover
+bench-failover: root bundle ## requests that fail while a control plane freezes, dies, stops, leaves or a link flaps, on a lab
+	python tests/bench/failover.py
 
 ## What keeps it
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shlex
@@ -15,6 +16,9 @@ from typing import Any
 
 import pytest
 import testinfra
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +52,53 @@ def play() -> Callable[..., subprocess.CompletedProcess[str]]:
         return on_controller("ansible-playbook", f"playbooks/{playbook}.yml", "-i", str(INVENTORY), *arguments)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def converge() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a scenario's converge.yml once more: converge("apiserver_balancer", "-e", "…")."""
+
+    def run(scenario: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        folder = ROOT / "molecule" / scenario
+        inventories = [INVENTORY, *(path for path in [folder / "inventory"] if path.exists())]
+        words = [word for path in inventories for word in ("-i", str(path))]
+        return on_controller("ansible-playbook", str(folder / "converge.yml"), *words, *arguments)
+
+    return run
+
+
+def pem() -> str:
+    """A key and a certificate for the API's name, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "apiserver.cluster.local")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("apiserver.cluster.local")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return (private + made.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+@pytest.fixture(scope="session")
+def api_pem() -> str:
+    """Of something that passes for an API server."""
+    return pem()
+
+
+@pytest.fixture(scope="session")
+def other_pem() -> str:
+    """Of another cluster's."""
+    return pem()
 
 
 @pytest.fixture(scope="session")

@@ -78,12 +78,12 @@ BREAKS = (
     Break(
         "page", "plugins/module_utils/_page_style.py", ".scroll{overflow:auto;", ".scroll{", ("make", "page"), "FAILED"
     ),
-    # In another table the VIP's route is never asked: the kernel takes the default route, and its card's address.
+    # No API server answers so, and none is offered. What is wrong with the route or the table the guard would put right.
     Break(
         "molecule",
         "plugins/module_utils/_balancer.py",
-        "table local",
-        "table 77",
+        "status_code 200",
+        "status_code 204",
         ("make", "molecule", "MOLECULE_SCENARIOS=-s default -s apiserver_balancer"),
         "apiserver_balancer",
     ),

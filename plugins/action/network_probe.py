@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
     _VALID_ARGS = frozenset(
         (
             *("interface", "source", "peers", "kernel_modules", "commands", "cni_plugins", "own_files", "wait"),
-            *("vip", "etcd_folder", "cluster_nodes"),
+            *("further_sources", "vip", "further_vips", "external", "external_port", "etcd_folder", "cluster_nodes"),
         )
     )
 

@@ -3,25 +3,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils import (
+    _apiserver_certificates,
+    _apiserver_guard,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import (
+    CERTIFICATES_PROGRAM,
+    GUARD_PROGRAM,
     BalancerError,
     Check,
-    balancer_state,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
+    hosts_block,
+    mode_state,
+    way_removal,
 )
 
 
-def balancer_state_filter(
-    cluster: Mapping[str, Any], node: Mapping[str, Any], check: Mapping[str, Any]
+def apiserver_way(
+    cluster: Mapping[str, Any],
+    node: Mapping[str, Any],
+    check: Mapping[str, Any],
+    drained: str | Iterable[str] = (),
 ) -> dict[str, Any]:
-    """What a host needs to reach the API server through the VIP, as parameters of host_state."""
+    """What the planned way to the API server needs on a host, as parameters of host_state."""
+    names = drained.split(",") if isinstance(drained, str) else drained
     seconds = {name: float(check[name]) for name in ("interval", "timeout", "answer_timeout")}
+    programs = {
+        GUARD_PROGRAM: inspect.getsource(_apiserver_guard),
+        CERTIFICATES_PROGRAM: inspect.getsource(_apiserver_certificates),
+    }
     try:
-        return balancer_state(cluster, node, Check(str(check["path"]), **seconds))
+        check_settings = Check(str(check["path"]), **seconds)
+        return mode_state(cluster, node, programs, check_settings, [name for name in names if name])
     except BalancerError as exc:
         raise AnsibleFilterError(f"apiserver_balancer: {exc}") from exc
     except KeyError as exc:
@@ -30,8 +50,30 @@ def balancer_state_filter(
         ) from exc
 
 
+def apiserver_way_removal(mode: str) -> dict[str, Any]:
+    """How a host gets rid of a way to the API server: units that end, then what is absent, as parameters of host_state."""
+    try:
+        return way_removal(mode)
+    except BalancerError as exc:
+        raise AnsibleFilterError(f"apiserver_way_removal: {exc}") from exc
+
+
+def hosts_lines(cluster: Mapping[str, Any], host: str, changed: bool = False) -> str:
+    """The lines of /etc/hosts for one host of the plan."""
+    try:
+        return hosts_block(cluster, host, changed)
+    except KeyError as exc:
+        raise AnsibleFilterError(
+            f"hosts_lines: the plan has no {exc}; run the preflight role first, it makes the plan"
+        ) from exc
+
+
 class FilterModule:
-    """Filters of the apiserver_balancer role."""
+    """Filters of the ways to the API server."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"balancer_state": balancer_state_filter}
+        return {
+            "apiserver_way": apiserver_way,
+            "apiserver_way_removal": apiserver_way_removal,
+            "hosts_lines": hosts_lines,
+        }

@@ -28,15 +28,16 @@ def vip_route(facts: t.Any, vip: t.Any, network: t.Any = "auto") -> str:
     address = as_address(str(vip))
     if address is None:
         raise AnsibleFilterError(f"vip_route: '{vip}' is not an address")
-    source = _choice(_network(facts), network).address.ip
-    if source.version != address.version:
-        raise AnsibleFilterError(f"vip_route: the VIP {address} and the cluster address {source} differ in family")
+    sources = [choice.address.ip for choice in _choices(_network(facts), network)]
+    source = next((source for source in sources if source.version == address.version), None)
+    if source is None:
+        raise AnsibleFilterError(f"vip_route: the VIP {address} and the cluster address {sources[0]} differ in family")
     return f"local {address}/{address.max_prefixlen} dev lo table local src {source}"
 
 
 def calico_autodetection(hosts: t.Any, network: t.Any = "auto", version: str = "") -> str:
     """The autodetection method by which Calico takes each host's cluster address."""
-    method = _calico.choose(_chosen(hosts, network), str(version))
+    method = _calico.choose(_chosen(hosts, network, every=True), str(version))
     if method.value is None:
         raise AnsibleFilterError(f"calico_autodetection: {method.reason}")
     return method.value
@@ -64,28 +65,37 @@ def _network(facts: t.Any) -> HostNetwork:
         raise AnsibleFilterError(f"the facts cannot be read: {type(problem).__name__}: {problem}") from problem
 
 
-def _choice(network: HostNetwork, value: t.Any, common: _select.Selection | None = None) -> _select.Choice:
+def _choice(network: HostNetwork, value: t.Any) -> _select.Choice:
+    return _choices(network, value)[0]
+
+
+def _choices(network: HostNetwork, value: t.Any, common: _select.Selection | None = None) -> tuple[_select.Choice, ...]:
+    """The primary choice, and the other family's if that is asked for too."""
     try:
         selectors = _select.parse_selectors(value)
-        return _select.choose(network, selectors, None, common or _select.common_network({"": network}, None))[0]
+        return _select.choose(network, selectors, (), common or _select.common_network({"": network}, ()))
     except _select.SelectionError as problem:
         raise AnsibleFilterError(f"{problem.found}. {problem.why} {problem.remedy}") from problem
     except ValueError as problem:
         raise AnsibleFilterError(str(problem)) from problem
 
 
-def _chosen(hosts: t.Any, value: t.Any) -> list[_calico.Chosen]:
+def _chosen(hosts: t.Any, value: t.Any, *, every: bool = False) -> list[_calico.Chosen]:
+    """What is chosen on each host, in its primary family or in every one."""
     if not isinstance(hosts, t.Mapping) or not hosts:
         raise AnsibleFilterError("the input must be a mapping of host names to their ansible_facts")
     networks = {str(name): _network(facts) for name, facts in hosts.items()}
-    common = _select.common_network(networks, None)
+    common = _select.common_network(networks, ())
     chosen = []
     for name, network in sorted(networks.items()):
         try:
-            choice = _choice(network, value, common)
+            choices = _choices(network, value, common)
         except AnsibleFilterError as problem:
             raise AnsibleFilterError(f"{name}: {problem.message}") from problem
-        chosen.append(_calico.Chosen(name, network, choice.link, choice.address, choice.network))
+        chosen += [
+            _calico.Chosen(name, network, choice.link, choice.address, choice.network)
+            for choice in (choices if every else choices[:1])
+        ]
     return chosen
 
 

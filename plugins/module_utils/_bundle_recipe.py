@@ -58,6 +58,7 @@ HOST_PACKAGES = (
     "containerd",
     "containernetworking-plugins",
     "ethtool",
+    "haproxy",
     "ipset",
     "iptables",
     "ipvsadm",

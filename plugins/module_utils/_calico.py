@@ -27,8 +27,10 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
     parse_networks,
 )
 
-# What one packet loses to the tunnel.
+# What one packet loses to the tunnel: IPv6's own header is 20 bytes longer. Calico has no IP in IP for IPv6.
 OVERLAY_COST = {"ipip": 20, "vxlan": 50, "wireguard": 60, "none": 0}
+OVERLAY_COST_IPV6 = {"ipip": 0, "vxlan": 70, "wireguard": 80, "none": 0}
+SINCE_IPV6_VXLAN = (3, 23)
 SINCE_INTERNAL_IP = (3, 22)
 SINCE_CIDR = (3, 16)
 WORDS = ("first-found", "kubernetes-internal-ip")
@@ -58,9 +60,15 @@ class Method:
     reason: str
 
 
-def overlay_mtu(mtu: int, encapsulation: str) -> int:
-    """The MTU of pods on a card of this MTU."""
-    return mtu - OVERLAY_COST[encapsulation]
+def overlay_cost(encapsulation: str, family: int) -> int:
+    """The bytes by which the pods' MTU is smaller than the card's."""
+    return (OVERLAY_COST_IPV6 if family == 6 else OVERLAY_COST)[encapsulation]
+
+
+def wraps_ipv6(version: str) -> bool:
+    """Whether this Calico carries IPv6 in VXLAN."""
+    known = version_of(version) if version else None
+    return known is not None and known >= SINCE_IPV6_VXLAN
 
 
 def version_of(text: str) -> Optional[tuple[int, int]]:

@@ -8,7 +8,9 @@ This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, s
 from __future__ import annotations
 
 import copy
+import ipaddress
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -32,24 +34,28 @@ class CniError(ValueError):
 # --- bridge -----------------------------------------------------------------------------------------------------------
 
 
-def ipv4_of(cidrs: str) -> str:
-    """The IPv4 part of 'CIDR' or 'CIDR,CIDR'; empty when there is none."""
-    return next((cidr.strip() for cidr in str(cidrs).split(",") if cidr.strip() and ":" not in cidr), "")
+def of_family(values: Any, like: str) -> str:
+    """Of addresses or networks, a list or 'CIDR,CIDR', the one of the family that another has; or empty."""
+    items = values.split(",") if isinstance(values, str) else values
+    return next((item for item in map(str.strip, map(str, items)) if item and (":" in item) == (":" in like)), "")
 
 
 def bridge_problems(cluster: Mapping[str, Any]) -> list[str]:
     """Why the bridge network cannot serve these hosts; all reasons at once."""
     problems = []
-    networks: dict[str, list[str]] = {}
+    networks: dict[bool, dict[str, list[str]]] = {}
     for name, host in cluster["hosts"].items():
-        networks.setdefault(str(host["network"]), []).append(name)
-        if ":" in str(host["address"]):
-            problems.append(f"{name} has the cluster address {host['address']}, and the bridge network is IPv4 only")
-    if len(networks) > 1:
-        told = "; ".join(f"{network}: {', '.join(sorted(names))}" for network, names in sorted(networks.items()))
-        problems.append(f"its routes need all hosts on one network, and they are on {len(networks)} ({told})")
-    if not ipv4_of(cluster["pod_cidr"]):
-        problems.append(f"pod_cidr {cluster['pod_cidr']} holds no IPv4 network, and the bridge network is IPv4 only")
+        for network in host.get("networks") or [host["network"]]:
+            networks.setdefault(":" in str(network), {}).setdefault(str(network), []).append(name)
+        for address in host.get("addresses") or [host["address"]]:
+            if not of_family(cluster["pod_cidr"], str(address)):
+                problems.append(
+                    f"{name} has the address {address}, and pod_cidr {cluster['pod_cidr']} none of its family"
+                )
+    for found in networks.values():
+        if len(found) > 1:
+            told = "; ".join(f"{network}: {', '.join(sorted(names))}" for network, names in sorted(found.items()))
+            problems.append(f"its routes need all hosts on one network, and they are on {len(found)} ({told})")
     return problems
 
 
@@ -58,10 +64,15 @@ def bridge_config(cluster: Mapping[str, Any], node: Mapping[str, Any]) -> dict[s
     return {
         "node_name": node["node_name"],
         "interface": node["interface"],
-        "address": node["address"],
+        "families": [
+            {
+                "address": str(address),
+                "pod_cidr": of_family(cluster["pod_cidr"], str(address)),
+                "service_cidr": of_family(cluster["service_cidr"], str(address)),
+            }
+            for address in node.get("addresses") or [node["address"]]
+        ],
         "mtu": int(cluster["cni"]["mtu"]),
-        "pod_cidr": ipv4_of(cluster["pod_cidr"]),
-        "service_cidr": ipv4_of(cluster["service_cidr"]),
         "bridge": BRIDGE,
         "kubeconfig": "/etc/kubernetes/kubelet.conf",
         "conflist_path": CONFLIST,
@@ -178,6 +189,10 @@ class Calico:
         cidrs = tuple(cidr.strip() for cidr in str(cluster["pod_cidr"]).split(",") if cidr.strip())
         return cls(method, int(cni["mtu"]), cidrs, str(cni["encapsulation"]))
 
+    def cidr(self, family: int) -> str:
+        """The pods' network of this family, or empty."""
+        return next((cidr for cidr in self.pod_cidrs if (":" in cidr) == (family == 6)), "")
+
     def settings(self) -> dict[str, str]:
         """The settings a person asks for, for the report and the diff."""
         return {
@@ -269,12 +284,6 @@ def set_env(container: dict[str, Any], values: Mapping[str, str]) -> None:
 
 def _patch_manifest(documents: Sequence[Document], nodes: Sequence[Document], calico: Calico) -> None:
     encapsulation = ENCAPSULATIONS[calico.encapsulation]
-    ipv6 = [cidr for cidr in calico.pod_cidrs if ":" in cidr]
-    if ipv6:
-        raise CniError(
-            f"pod_cidr {','.join(calico.pod_cidrs)} holds IPv6, which calico.yaml is not patched for; "
-            "bundle the operator's manifests (tigera-operator.yaml, custom-resources.yaml) instead"
-        )
     for node in nodes:
         for container in containers_of(node):
             if container["name"] == "calico-node":
@@ -287,20 +296,49 @@ def _patch_manifest(documents: Sequence[Document], nodes: Sequence[Document], ca
             "the manifests hold the DaemonSet calico-node but no ConfigMap calico-config, which sets its MTU"
         )
     for config in configs:
-        config.setdefault("data", {}).update({"veth_mtu": str(calico.mtu), "calico_backend": encapsulation.backend})
+        data = config.setdefault("data", {})
+        data.update({"veth_mtu": str(calico.mtu), "calico_backend": encapsulation.backend})
+        if calico.cidr(6):
+            data["cni_network_config"] = _with_families(str(data.get("cni_network_config") or ""), calico)
+
+
+def _with_families(config: str, calico: Calico) -> str:
+    """The CNI configuration with an address of each family for pods. It is JSON only when calico/cni has filled it in."""
+    if '"calico-ipam"' not in config:
+        raise CniError(
+            "calico-config's cni_network_config does not use calico-ipam, and no other gives pods IPv6 addresses. "
+            "Put Calico's own calico.yaml into the bundle"
+        )
+    bare = re.sub(r',\s*"assign_ipv[46]":\s*"?(true|false)"?', "", config)
+    assigned = ", ".join(f'"assign_ipv{family}": "{_truth(calico.cidr(family))}"' for family in (4, 6))
+    return re.sub(r'("type":\s*"calico-ipam")', rf"\1, {assigned}", bare)
+
+
+def _truth(value: Any) -> str:
+    return "true" if value else "false"
 
 
 def _node_env(container: Mapping[str, Any], calico: Calico, encapsulation: Encapsulation) -> dict[str, str]:
-    values = {
-        "IP": "autodetect",
-        "IP_AUTODETECTION_METHOD": calico.method,
-        "CALICO_IPV4POOL_CIDR": calico.pod_cidrs[0],
-        "CALICO_IPV4POOL_IPIP": encapsulation.ipip,
-        "CALICO_IPV4POOL_VXLAN": encapsulation.vxlan,
-    }
+    values = {"IP": "none", "CALICO_ROUTER_ID": "hash"}  # without an IPv4 address, BGP needs another identity
+    if calico.cidr(4):
+        values = {
+            "IP": "autodetect",
+            "IP_AUTODETECTION_METHOD": calico.method,
+            "CALICO_IPV4POOL_CIDR": calico.cidr(4),
+            "CALICO_IPV4POOL_IPIP": encapsulation.ipip,
+            "CALICO_IPV4POOL_VXLAN": encapsulation.vxlan,
+        }
     given = {entry["name"]: entry.get("value") for entry in container.get("env") or ()}
-    if given.get("IP6") == "autodetect":
+    if calico.cidr(6) or given.get("IP6") == "autodetect":
         values["IP6_AUTODETECTION_METHOD"] = calico.method
+    if calico.cidr(6):
+        values.update(
+            IP6="autodetect",
+            FELIX_IPV6SUPPORT="true",
+            CALICO_IPV6POOL_CIDR=calico.cidr(6),
+            CALICO_IPV6POOL_VXLAN=encapsulation.vxlan,
+            CALICO_IPV6POOL_NAT_OUTGOING=_truth(not ipaddress.ip_network(calico.cidr(6)).is_global),
+        )
     return values
 
 
@@ -325,6 +363,9 @@ def _patch_installation(installation: Document, calico: Calico, images: Sequence
         form = "None" if version == 6 and encapsulation.operator == "IPIP" else encapsulation.operator
         pools.append({"natOutgoing": "Enabled", "nodeSelector": "all()", **like, "cidr": cidr, "encapsulation": form})
         network[f"nodeAddressAutodetectionV{version}"] = operator_method(calico.method)
+    for family in (4, 6):
+        if not calico.cidr(family):
+            network.pop(f"nodeAddressAutodetectionV{family}", None)
     network.update({"ipPools": pools, "mtu": calico.mtu, "bgp": encapsulation.bgp})
     spec["calicoNetwork"] = network
     registry = registry_of_calico(images)

@@ -222,6 +222,15 @@ def route_source(unit: str) -> str:
     return found[1] if found else ""
 
 
+def guard_status(text: str) -> dict[str, Any]:
+    """What the guard says of itself and one VIP; empty where it says nothing."""
+    try:
+        status = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return dict(status) if isinstance(status, dict) else {}
+
+
 # --- certificates -----------------------------------------------------------------------------------------------------
 
 

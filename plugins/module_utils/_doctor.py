@@ -15,7 +15,17 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any, Optional
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import BALANCER_UNIT, ROUTE_UNIT
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import (
+    BALANCER_UNIT,
+    GUARD_UNIT,
+    ROUTE_UNIT,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
+    EXTERNAL,
+    IPVS,
+    LOCALHOST,
+    PROXY_UNIT,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._components import (
     asked_from,
     is_address,
@@ -34,6 +44,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._findings impo
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import HostNetwork
 from ansible_collections.multinic.kubernetes.plugins.module_utils._probe import judge
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import addresses_of, api_addresses, vip_sources
 from ansible_collections.multinic.kubernetes.plugins.module_utils._verify import Verdict, compare, short, table
 
 DAY = 86400
@@ -161,6 +172,7 @@ class _Doctor:
         self.judge_strangers()
         self.tell_members()
         self.tell_certificates()
+        self.tell_guards()
         return self.told(verdict)
 
     def told(self, verdict: Verdict) -> Diagnosis:
@@ -250,6 +262,7 @@ class _Doctor:
             self.judge_listening(name, planned, host)
             if not self.seen.foreign(name):
                 self.judge_units(name, host)
+                self.judge_guard(name, host)
                 self.judge_proxy(name, host)
         self.judge_certificates(name, planned, host)
 
@@ -280,17 +293,31 @@ class _Doctor:
         status = self.seen.status.get(name) or {}
         node = self.nodes.get(self.node_name(name, planned)) or {}
         own = [str(planned["address"])] if planned else []
+        every = addresses_of(planned) if planned else []
         flags = _dig(self.component(name), "processes", "kubelet", "flags") or {}
-        self.use(name, "kubelet", "--node-ip", [str(flags.get("node-ip") or "")], own)
+        self.use(name, "kubelet", "--node-ip", str(flags.get("node-ip") or "").split(","), every)
         if node:
-            self.use(name, "node", "INTERNAL-IP", node.get("internal_ips") or (), own)
+            self.use(name, "node", "INTERNAL-IP", node.get("internal_ips") or (), every)
         if planned and not self.seen.foreign(name):
-            route = status.get("route") or {}
-            source = [str(planned["vip_route"]["source"])]
+            ways = [status, *(status.get("further_vips") or ())]
+            mode = self.plan["apiserver"].get("balancer") or IPVS
+            sources = vip_sources(planned)
+            if mode == IPVS:
+                routes = [way.get("route") or {} for way in ways]
+                kinds = " and ".join(dict.fromkeys(str(route.get("type") or "none") for route in routes))
+                having = [str(route.get("source") or "") for route in routes]
+                self.use(name, "VIP route", f"source ({kinds})", having, sources)
+                kept = [str(guard.get("source") or "") for guard in self.guards(name)]
+                if kept:
+                    self.use(name, "guard of the VIP", "keeps the source", kept, sources)
+            # What asks a proxy on the host itself has the loopback address; the proxy has a source of its own.
             self.use(
-                name, "VIP route", f"source ({route.get('type') or 'none'})", [str(route.get("source") or "")], source
+                name,
+                "API through the VIP" if mode == IPVS else f"API ({mode})",
+                "asked from",
+                [str(_dig(way, "api", "source") or "") for way in ways],
+                sources if mode == IPVS else (),
             )
-            self.use(name, "API through the VIP", "asked from", [str(_dig(status, "api", "source") or "")], source)
         apiserver = _dig(self.component(name), "processes", "kube-apiserver", "flags")
         if apiserver is not None:
             self.use(name, "kube-apiserver", "advertises", [str(apiserver.get("advertise-address") or "")], own)
@@ -311,7 +338,7 @@ class _Doctor:
 
     def use_connections(self, name: str, planned: Optional[Mapping[str, Any]], host: Mapping[str, Any]) -> None:
         own = [str(planned["address"])] if planned else []
-        source = [str(planned["vip_route"]["source"])] if planned else []
+        source = vip_sources(planned) if planned else []
         for program in CLIENTS:
             kubeconfig, process = _dig(host, "kubeconfigs", program), _dig(host, "processes", program)
             if process is None:
@@ -323,7 +350,9 @@ class _Doctor:
                 # A proxy on the host itself: it leaves the host from wherever that goes.
                 self.use(name, program, f"asks {_told(server)} from", local)
                 continue
-            wrong = self.use(name, program, f"asks {_told(server)} from", local, (*source, *own))
+            # To an external balancer the kernel chooses the way.
+            elsewhere = _dig(self.plan, "apiserver", "balancer") == EXTERNAL and program not in CONTROL_PLANE_CLIENTS
+            wrong = self.use(name, program, f"asks {_told(server)} from", local, () if elsewhere else (*source, *own))
             self.judge_server(name, program, server, planned)
             if wrong:
                 tell = self.found.warning if self.seen.foreign(name) else self.found.error
@@ -377,7 +406,7 @@ class _Doctor:
         if program == "kubelet" or not server or planned is None or self.seen.foreign(name):
             return
         api = self.plan["apiserver"]
-        good = {str(api["name"]), str(api["vip"])}
+        good = {str(api["name"]), *api_addresses(self.plan)}
         if program in CONTROL_PLANE_CLIENTS:
             good |= set(planned["addresses"])
         host = url_hosts(server)[0]
@@ -523,12 +552,15 @@ class _Doctor:
 
     def judge_units(self, name: str, host: Mapping[str, Any]) -> None:
         units = host.get("units") or {}
-        for unit, why in (
-            (ROUTE_UNIT, "It sets the VIP's route at boot; without it the host comes back without the API."),
-            (BALANCER_UNIT, "Nobody takes a dead control plane out of IPVS, or puts one back in."),
+        mode = self.plan["apiserver"].get("balancer")
+        for unit, why, of in (
+            (ROUTE_UNIT, "It sets the VIP's route at boot; without it the host comes back without the API.", IPVS),
+            (BALANCER_UNIT, "Nobody takes a dead control plane out of IPVS, or puts one back in.", IPVS),
+            (GUARD_UNIT, "Nobody puts the VIP's route or virtual server back when something takes it away.", IPVS),
+            (PROXY_UNIT, "Without it the host does not reach the API, or a control plane only its own.", LOCALHOST),
         ):
             state = units.get(unit)
-            if state is None and self.plan["apiserver"].get("balancer") == "ipvs":
+            if state is None and mode == of:
                 self.found.error(
                     name, "", f"there is no unit {unit}", why, "Run cluster.yml again with --tags apiserver_balancer."
                 )
@@ -542,6 +574,49 @@ class _Doctor:
                 )
             elif state is not None and state["enabled"] not in ("enabled", ""):
                 self.found.warning(name, "", f"{unit} is {state['enabled']}", why, f"systemctl enable {unit}")
+
+    def judge_guard(self, name: str, host: Mapping[str, Any]) -> None:
+        """What the guard itself says. It has looked a second ago, so its complaints are of now."""
+        guards = host.get("guards") or ()
+        for told in dict.fromkeys(told for guard in guards for told in guard.get("open") or ()):
+            self.found.warning(
+                name,
+                "",
+                f"the guard of the API server's address says: {told}",
+                "It does not put this right by itself.",
+                f"See journalctl -u {GUARD_UNIT}.",
+            )
+        for thing in dict.fromkeys(thing for guard in guards for thing in guard.get("clashes") or ()):
+            self.found.warning(
+                name,
+                "",
+                f"something keeps changing what the guard of the API server's address puts back: {thing}",
+                "The guard stands back and repairs it every half minute at most; until then the API may be out of reach here.",
+                f"Find who does it: journalctl -u {GUARD_UNIT} tells what was found and who it might be.",
+            )
+
+    def guards(self, name: str) -> list[Mapping[str, Any]]:
+        """What the host's guard says, of each VIP."""
+        return [guard for guard in self.component(name).get("guards") or () if guard]
+
+    def tell_guards(self) -> None:
+        """How many guards there are, and what they have done."""
+        guards = [(name, guard) for name in self.members for guard in self.guards(name)]
+        if not guards:
+            return
+        repairs = sum(int(guard.get("repairs") or 0) for _name, guard in guards)
+        last = max(
+            (
+                (int(guard["last"].get("at") or 0), name, str(guard["last"].get("told") or ""))
+                for name, guard in guards
+                if guard.get("last")
+            ),
+            default=None,
+        )
+        hosts = len({name for name, _guard in guards})
+        some = f"{hosts} host{'' if hosts == 1 else 's'}"
+        told = f"the way to the API server is guarded on {some}; repairs since the guards started: {repairs}"
+        self.tested.append(told + (f", the last on {last[1]}: {last[2]}" if last else ""))
 
     def judge_proxy(self, name: str, host: Mapping[str, Any]) -> None:
         wanted, mode = self.plan["kube_proxy"], self.proxy_mode(name)
@@ -682,7 +757,8 @@ class _Doctor:
                 server = str(_dig(self.component(name), "kubeconfigs", "kubelet", "server") or "")
                 yield from (host for host in url_hosts(server) if not is_loopback(host))
             else:
-                yield from (str(self.plan["apiserver"]["name"]), str(self.plan["apiserver"]["vip"]))
+                api = self.plan["apiserver"]
+                yield from (str(api["name"]), *map(str, api.get("vips") or [api["vip"]]))
             yield from planned["addresses"]
         elif certificate in ("etcd-server", "etcd-peer"):
             yield str(planned["address"])
@@ -844,7 +920,9 @@ def _about(plan: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     if endpoints:
         server = plan.get("apiserver") or {}
         told = f"kubelets ask {_few(endpoints)}"
-        lines.append(("API", told + (f", VIP {server['vip']}" if about["ours"] and server else "")))
+        mode = server.get("balancer") or IPVS
+        way = f", {'VIP' if mode == IPVS else mode} {_few(api_addresses(plan))}"
+        lines.append(("API", told + (way if about["ours"] and server else "")))
     configuration = about["cluster_configuration"]
     parts = [
         (", ".join(about["runtimes"]), "{}"),

@@ -39,7 +39,7 @@ PKI = Path("/etc/kubernetes/pki/etcd")
 MANIFESTS = Path("/etc/kubernetes/manifests")
 ADMIN = "/etc/kubernetes/admin.conf"
 DATA = Path("/var/lib/etcd/member")
-HEALTH = ("127.0.0.1", 2381)
+HEALTH_PORT = 2381
 CLIENT_URLS = "kubeadm.kubernetes.io/etcd.advertise-client-urls"
 REQUEST_SECONDS = 20.0
 PAUSE = 0.5
@@ -106,9 +106,10 @@ def joining_manifest(manifest: str, cluster: str) -> str:
 class Etcd:
     """The cluster's etcd, by the JSON form of its own interface (etcd's grpc-gateway, /v3)."""
 
-    def __init__(self, endpoints: Sequence[str], context: ssl.SSLContext) -> None:
+    def __init__(self, endpoints: Sequence[str], context: ssl.SSLContext, seconds: float = REQUEST_SECONDS) -> None:
         self.endpoints = list(endpoints)
         self.context = context
+        self.seconds = seconds
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask the first endpoint that answers; EtcdError with etcd's own words where it refuses."""
@@ -116,7 +117,7 @@ class Etcd:
         for endpoint in self.endpoints:
             parts = urlsplit(endpoint)
             connection = http.client.HTTPSConnection(
-                str(parts.hostname), parts.port or 2379, timeout=REQUEST_SECONDS, context=self.context
+                str(parts.hostname), parts.port or 2379, timeout=self.seconds, context=self.context
             )
             try:
                 connection.request("POST", f"/v3/cluster/member/{path}", json.dumps(body))
@@ -171,7 +172,8 @@ class Joining:
             put(manifest, text)
         if self.patiently("the host's etcd did not become a voting member", self.promote):
             say("[etcd] the learner has caught up and was promoted to a voting member")
-        while not healthy():
+        loopback = loopback_beside(str(urlsplit(self.options.peer_url).hostname))
+        while not healthy(loopback):
             if time.monotonic() > self.give_up:
                 raise EtcdError("etcd of this host does not become healthy")
             time.sleep(PAUSE)
@@ -244,9 +246,14 @@ def ask(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def healthy() -> bool:
+def loopback_beside(address: str) -> str:
+    """Where kubeadm lets an etcd of this address tell of its health: on the loopback address of the same family."""
+    return "::1" if ":" in address else "127.0.0.1"
+
+
+def healthy(loopback: str) -> bool:
     """Whether this host's own etcd has a leader."""
-    connection = http.client.HTTPConnection(*HEALTH, timeout=5)
+    connection = http.client.HTTPConnection(loopback, HEALTH_PORT, timeout=5)
     try:
         connection.request("GET", "/health")
         return str(json.loads(connection.getresponse().read()).get("health")).lower() == "true"

@@ -65,6 +65,7 @@ class CardFiles(NamedTuple):
     speed: str = ""
     duplex: str = ""
     rp_filter: str = ""
+    accept_ra: str = ""
 
 
 def parse_json(text: str) -> list[dict[str, Any]]:
@@ -101,6 +102,7 @@ def _link(item: Mapping[str, Any], card: CardFiles) -> dict[str, Any]:
         "speed_mbps": positive(card.speed),
         "duplex": card.duplex.strip() if card.duplex.strip() in {"full", "half"} else None,
         "rp_filter": whole(card.rp_filter),
+        "accept_ra": whole(card.accept_ra),
         "addresses": [address for entry in item.get("addr_info") or () for address in _address(entry)],
     }
 
@@ -141,6 +143,7 @@ def parse_routes(text: str, family: int) -> list[dict[str, Any]]:
                     "table": _table(item.get("table", "main")),
                     "type": item.get("type", "unicast"),
                     "scope": item.get("scope", "global"),
+                    "protocol": item.get("protocol", ""),
                 }
             )
     return routes
@@ -358,6 +361,12 @@ def member_node_name(marker: str) -> str:
 def member_version(marker: str) -> str:
     """The version of Kubernetes that our own membership marker says the host became a member with."""
     return _of_marker(marker, "kubernetes_version")
+
+
+def kubelet_node_ip(text: str) -> str:
+    """The --node-ip of kubeadm's file of kubelet's flags: one address, or one of each family with a comma."""
+    found = re.search(r"--node-ip=([0-9A-Fa-f.:,]+)", text)
+    return found.group(1) if found else ""
 
 
 def _of_marker(marker: str, name: str) -> str:

@@ -36,6 +36,7 @@ FAILED_AND_WAITING = "auto-restart"  # systemd calls it activating, but it waits
 SWAP_TARGET = "swap.target"
 OURS = "Written by multinic.kubernetes"
 SAVED = ".multinic-saved"
+SYSCTLS_BEFORE = "/var/lib/multinic/sysctls-before.json"
 HIDDEN = "(sensitive, not shown)\n"
 
 
@@ -84,6 +85,7 @@ class Found:
     paths: Mapping[str, FoundPath] = field(default_factory=dict)
     units: Mapping[str, FoundUnit] = field(default_factory=dict)
     pending_restarts: tuple[str, ...] = ()  # an earlier run was stopped between writing a file and restarting these
+    pending_reloads: tuple[str, ...] = ()  # likewise, and reloading
 
 
 @dataclass
@@ -115,6 +117,7 @@ class Plan:
     changed_units: list[str] = field(default_factory=list)
     systemctl: list[tuple[str, list[str]]] = field(default_factory=list)
     restarts: list[str] = field(default_factory=list)
+    reloads: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
 
@@ -242,6 +245,12 @@ def boot_files(params: Mapping[str, Any]) -> list[dict[str, Any]]:
     return files
 
 
+def sysctls_before(kept: Mapping[str, str], found: Mapping[str, Optional[str]], keys: Iterable[str]) -> dict[str, str]:
+    """Kernel parameters with the values that they had before any was set: what is kept already, and what comes new."""
+    fresh = {key: sysctl_value(found[key]) for key in keys if found.get(key) is not None}
+    return {**fresh, **kept}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # what the shell has to look at
 # ---------------------------------------------------------------------------------------------------------------------
@@ -286,7 +295,7 @@ def watched_units(params: Mapping[str, Any], pending: Iterable[str] = ()) -> lis
         unit_name(unit)
         for key in ("files", "blocks")
         for entry in params.get(key) or []
-        for unit in entry.get("restart") or []
+        for unit in [*(entry.get("restart") or []), *(entry.get("reload") or [])]
     ]
     if params.get("swap") is False:
         names.append(SWAP_TARGET)
@@ -343,6 +352,7 @@ class _Planner:
         self.state_before: list[str] = []
         self.state_after: list[str] = []
         self.restart_because: dict[str, str] = {unit_name(unit): "" for unit in found.pending_restarts}
+        self.unit_reload_because: dict[str, str] = {unit_name(unit): "" for unit in found.pending_reloads}
         self.reload_because: list[str] = []
 
     def entries(self, key: str) -> list[dict[str, Any]]:
@@ -445,9 +455,11 @@ class _Planner:
             self.note(sentence, f"{entry['path']}: as found", f"{entry['path']}: {', '.join(differing)}")
         return bool(differing)
 
-    def file_changed(self, path: str, restart: Iterable[str] = ()) -> None:
+    def file_changed(self, path: str, restart: Iterable[str] = (), reload: Iterable[str] = ()) -> None:
         for unit in restart:
             self.restart_because.setdefault(unit_name(unit), path)
+        for unit in reload:
+            self.unit_reload_because.setdefault(unit_name(unit), path)
         if path.startswith(UNIT_FILE_FOLDERS) and unit_of(path):
             self.plan.changed_units.append(unit_of(path))
         elif path.startswith(UNIT_FILE_FOLDERS) or path == FSTAB:
@@ -465,7 +477,8 @@ class _Planner:
 
     def files(self) -> None:
         for entry in [*boot_files(self.params), *self.applying("files")]:
-            path, found, restart = entry["path"], self.at(entry["path"]), entry.get("restart") or []
+            path, found = entry["path"], self.at(entry["path"])
+            restart, reload = entry.get("restart") or [], entry.get("reload") or []
             if found.kind in ("directory", "other"):
                 raise StateError(f"files: {path} is a {found.kind}, not a file. Move it away, then run again.")
             if entry.get("state") == "absent":
@@ -473,13 +486,13 @@ class _Planner:
                     self.write("remove", {"path": path})
                     self.note(f"remove {path}")
                     self.show(path, shown_content(found, bool(entry.get("sensitive"))), "")
-                    self.file_changed(path, restart)
+                    self.file_changed(path, restart, reload)
                 continue
             entry = {"mode": "0644", **{key: value for key, value in entry.items() if value is not None}}
             source = self.source_of(entry)
             if self.same(entry, found):
                 if self.attributes(entry, found):
-                    self.file_changed(path, restart)
+                    self.file_changed(path, restart, reload)
                 continue
             sensitive = bool(entry.get("sensitive"))
             content = None if entry.get("source") else str(entry["content"]).encode()
@@ -496,7 +509,7 @@ class _Planner:
             self.note(f"{'create' if found.kind == 'absent' else 'change'} {path}")
             after = source if content is None else FoundPath("file", content=content)
             self.show(path, shown_content(found, sensitive), shown_content(after, sensitive, entry.get("source") or ""))
-            self.file_changed(path, restart)
+            self.file_changed(path, restart, reload)
 
     def save(self, path: str, found: FoundPath) -> None:
         """Keep what somebody else wrote, the first time that it is replaced."""
@@ -608,6 +621,7 @@ class _Planner:
             self.plan.restarts.append(name)
             reason = f"{because} changed" if because else "an earlier run changed its files and was stopped"
             self.note(f"restart {name} ({reason})", f"unit {name}: runs with the old files", f"unit {name}: restart")
+        self.unit_reloads(actions["stop"])
         order = list(wished)
         self.plan.restarts.sort(key=lambda unit: order.index(unit) if unit in order else len(order))
         self.plan.systemctl = [(verb, names) for verb, names in actions.items() if names]
@@ -615,6 +629,16 @@ class _Planner:
         self.plan.daemon_reload = bool(self.reload_because or stale)
         if stale and not self.reload_because and not self.plan.changed_units:
             self.note(f"reload systemd: the files of {', '.join(stale)} are newer than what it has read")
+
+    def unit_reloads(self, stopped: Iterable[str]) -> None:
+        """A unit that runs reads its changed files again; one that is restarted anyway does so by that."""
+        for name, path in self.unit_reload_because.items():
+            active = self.found.units.get(name, FoundUnit()).active
+            if active not in RUNNING_STATES or name in stopped or name in self.plan.restarts:
+                continue
+            self.plan.reloads.append(name)
+            reason = f"{path} changed" if path else "an earlier run changed its files and was stopped"
+            self.note(f"reload {name} ({reason})", f"unit {name}: runs with the old files", f"unit {name}: reload")
 
     def finished(self) -> Plan:
         if self.state_before:

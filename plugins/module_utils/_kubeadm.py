@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import sharing_arguments, taken_port
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubeadm_types import (
     KUBE_PROXY_API,
     KUBELET_API,
@@ -47,6 +48,14 @@ DEFAULT_SETTINGS: dict[str, Any] = {
 }
 """Every setting there is, with its default."""
 
+DEFAULT_APISERVER_ARGUMENTS = {"shutdown-delay-duration": "8s"}
+"""Flags that every API server gets unless the user gives them another value.
+
+An API server that is told to stop turns unready at once (kubernetes #88911) but serves on for this long, so that
+every balancer has taken it out before it closes its port. A balancer needs Check.slowest_leave() for that; kubelet gives
+a static pod 30 s to end, and what is left of them is for requests that are still being answered.
+"""
+
 _PER_HOST_ARGUMENTS: dict[str, frozenset[str]] = {
     "apiserver_extra_args": frozenset({"advertise-address", "secure-port"}),
     "etcd_extra_args": frozenset(
@@ -64,6 +73,8 @@ _PER_HOST_ARGUMENTS: dict[str, frozenset[str]] = {
     "controller_manager_extra_args": frozenset(),
     "scheduler_extra_args": frozenset(),
 }
+
+DUAL_STACK_GATE = "IPv6DualStack"
 
 _ETCD_PATCH: Document = {
     "spec": {
@@ -272,12 +283,33 @@ def _prepare(plan: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Vers
     problems += check_fields(
         options["kube_proxy_config"], KUBE_PROXY_API, "KubeProxyConfiguration", version, "kube_proxy_config"
     )
+    problems += _lost_gate(plan, options, version)
     seconds = options["control_plane_timeout"]
     if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds < 1:
         problems.append(Problem("control_plane_timeout", f"{seconds!r} is not a whole number of seconds", ""))
     if problems:
         raise KubeadmConfigError(problems)
+    options["ignore_preflight_errors"] = [*options["ignore_preflight_errors"], *taken_port(plan.get("apiserver") or {})]
+    options["apiserver_extra_args"] = {**sharing_arguments(version[:2]), **options["apiserver_extra_args"]}
     return version, "kubeadm.k8s.io/" + kubeadm_api(version), options
+
+
+def _lost_gate(plan: Mapping[str, Any], options: Mapping[str, Any], version: Version) -> list[Problem]:
+    """Gates of the user's own, which take the place of the one that kubeadm passes on for two families."""
+    if not _needs_gate(plan, version):
+        return []
+    return [
+        Problem(
+            f"{setting}.feature-gates",
+            f"'{options[setting]['feature-gates']}' takes the place of {DUAL_STACK_GATE}=true, which two families need "
+            f"in Kubernetes {version}",
+            f"add {DUAL_STACK_GATE}=true to it",
+        )
+        for setting in ("apiserver_extra_args", "controller_manager_extra_args")
+        if isinstance(options[setting], Mapping)
+        and "feature-gates" in options[setting]
+        and f"{DUAL_STACK_GATE}=true" not in str(options[setting]["feature-gates"])
+    ]
 
 
 def _check_arguments(arguments: Any, setting: str, version: Version) -> list[Problem]:
@@ -346,13 +378,30 @@ def _node_registration(node: Mapping[str, Any], version: Version, options: Mappi
     registration: Document = {
         "name": str(node["node_name"]),
         "criSocket": str(options["cri_socket"]),
-        "kubeletExtraArgs": _arguments({"node-ip": str(node["address"])}, version),
+        "kubeletExtraArgs": _arguments({"node-ip": _node_ip(node)}, version),
     }
     if options["ignore_preflight_errors"]:
         registration["ignorePreflightErrors"] = [str(name) for name in options["ignore_preflight_errors"]]
     if node["role"] == "control_plane" and node.get("schedulable"):
         registration["taints"] = []
     return registration
+
+
+def _node_ip(node: Mapping[str, Any]) -> str:
+    """One address, or since 1.20 one of each family, the primary one first (cmd/kubelet/app/server.go)."""
+    return ",".join(str(address) for address in node.get("addresses") or [node["address"]])
+
+
+def _dual_stack(plan: Mapping[str, Any]) -> bool:
+    return "," in str(plan.get("pod_cidr") or "")
+
+
+def _needs_gate(plan: Mapping[str, Any], version: Version) -> bool:
+    """Whether two families have to be switched on: beta and on by default since 1.21, and gone as a gate since 1.24.
+
+    kubeadm passes its own gate on to every component (cmd/kubeadm/app/phases/controlplane, componentconfigs).
+    """
+    return _dual_stack(plan) and not version.at_least(1, 21)
 
 
 def _local_endpoint(plan: Mapping[str, Any], node: Mapping[str, Any]) -> Document:
@@ -385,10 +434,11 @@ def _cluster(plan: Mapping[str, Any], version: Version, options: Mapping[str, An
     }
     if not version.at_least(1, 31):
         server["timeoutForControlPlane"] = f"{options['control_plane_timeout']}s"
+    if _needs_gate(plan, version):
+        document["featureGates"] = {DUAL_STACK_GATE: True}
     if options["image_repository"]:
         document["imageRepository"] = str(options["image_repository"])
-    if options["apiserver_extra_args"]:
-        server["extraArgs"] = _arguments(options["apiserver_extra_args"], version)
+    server["extraArgs"] = _arguments({**DEFAULT_APISERVER_ARGUMENTS, **options["apiserver_extra_args"]}, version)
     for field, setting in (
         ("controllerManager", "controller_manager_extra_args"),
         ("scheduler", "scheduler_extra_args"),

@@ -110,6 +110,11 @@ class Address:
         return self.network.prefixlen == self.network.max_prefixlen
 
     @property
+    def fleeting(self) -> bool:
+        """True for an IPv6 address of router advertisements or DHCP: it goes with the link, and may come back as another."""
+        return self.family == 6 and self.dynamic
+
+    @property
     def usable(self) -> bool:
         """True where other hosts could use the address: no loopback, link-local, multicast or host scope."""
         ip = self.ip
@@ -142,6 +147,7 @@ class Link:
     speed_mbps: Optional[int] = None
     duplex: Optional[str] = None
     rp_filter: Optional[int] = None
+    accept_ra: Optional[int] = None
     addresses: tuple[Address, ...] = ()
     far_end: bool = False
 
@@ -183,6 +189,7 @@ class Link:
             speed_mbps=_int_or_none(data.get("speed_mbps")),
             duplex=_text_or_none(data.get("duplex")),
             rp_filter=_int_or_none(data.get("rp_filter")),
+            accept_ra=_int_or_none(data.get("accept_ra")),
             addresses=tuple(Address.from_facts(item) for item in data.get("addresses") or ()),
             far_end=bool(data.get("far_end")),
         )
@@ -197,6 +204,7 @@ class Route:
     metric: int = 0
     table: str = "main"
     type: str = "unicast"
+    protocol: str = ""  # who made it: kernel, static, dhcp, ra
 
     @property
     def default(self) -> bool:
@@ -212,6 +220,7 @@ class Route:
             metric=int(data.get("metric") or 0),
             table=str(data.get("table") or "main"),
             type=str(data.get("type") or "unicast"),
+            protocol=str(data.get("protocol") or ""),
         )
 
 

@@ -58,6 +58,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._page_model im
     short_names,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._page_style import STYLE, icon
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import api_addresses, virtual_servers
 
 BLEED = 80  # hosts from which on the matrix may be wider than the text
 WIDE = 16  # hosts up to which a pair has room for words
@@ -631,13 +632,13 @@ def _decided(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
         return ", ".join(str(item) for item in sequence(value))
 
     wrapped = cni.get("encapsulation") not in (None, "", "none")
-    balanced = f"{server.get('endpoint')} is {server.get('vip')} on every node ({server.get('balancer')})"
+    balanced = f"{server.get('endpoint')} is {', '.join(api_addresses(plan))} on every node ({server.get('balancer')})"
     network = f"{cni.get('name')}, MTU {cni.get('mtu')}" + (f", {cni.get('encapsulation')}" if wrapped else "")
     offline = " (hosts of the cluster)" if clock.get("offline") else ""
     proxy = f"{dig(plan, 'kube_proxy', 'mode')} mode; leaves {joined(dig(plan, 'kube_proxy', 'exclude_cidrs'))} alone"
     return [
         ("API", balanced),
-        ("Balanced to", joined(server.get("real_servers"))),
+        ("Balanced to", "; ".join(dict.fromkeys(joined(each["real_servers"]) for each in virtual_servers(plan)))),
         ("Names in the API's certificate", joined(server.get("sans"))),
         ("First control plane", str(plan.get("first_control_plane") or "")),
         ("Pods", str(plan.get("pod_cidr") or "")),

@@ -25,6 +25,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._page_model im
     dig,
     labels_of,
     lanes_of,
+    sequence,
 )
 
 MONO, BOLD, SANS = 7.3, 7.0, 6.3  # pixels that a character takes, in the widest of the fonts that the style names
@@ -37,6 +38,12 @@ NAME_CHARS, LABEL_CHARS = 22, 44
 TWO_LINES = 2 * NAME_CHARS - 2
 HEAD = 84
 KINDS = {"cluster": "Cluster network", "default": "Default route", "other": "Other network", "vip": "API address (VIP)"}
+
+BALANCED = {
+    "ipvs": "IPVS on each host, on no wire",
+    "localhost": "a proxy on each host, on no wire",
+    "external": "outside of the cluster",
+}
 
 # Nothing of these has a place in XML, or it turns around what stands beside it.
 _UNFIT = re.compile(
@@ -213,10 +220,12 @@ def _column(lane: Lane, hosts: Mapping[str, Host], compact: bool) -> Column:
 def _vip_column(
     plan: Mapping[str, Any], hosts: Mapping[str, Host], ways: Mapping[str, Seen], compact: bool
 ) -> Optional[Column]:
+    balancer = str(dig(plan, "apiserver", "balancer") or "")
     vip = str(dig(plan, "apiserver", "vip") or "")
+    if balancer not in ("", "ipvs"):
+        vip = str(next(iter(sequence(dig(plan, "apiserver", "addresses"))), dig(plan, "apiserver", "name") or ""))
     if not vip:
         return None
-    balancer = str(dig(plan, "apiserver", "balancer") or "")
     plugs = {}
     for name, host in hosts.items():
         if not host.source:
@@ -236,7 +245,7 @@ def _vip_column(
     head = [
         Line((("k", KINDS["vip"].upper()),)),
         Line((("b", f"{vip}:{dig(plan, 'apiserver', 'port')}"),)),
-        Line((("s", f"{balancer.upper() if balancer == 'ipvs' else balancer} on each host, on no wire"),)),
+        Line((("s", BALANCED.get(balancer, f"{balancer} on each host, on no wire")),)),
         Line((("v", "◆ API server behind it"),)),
     ]
     return Column("vip", head, plugs) if plugs else None

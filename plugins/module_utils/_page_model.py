@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Optional
 from urllib.parse import urlsplit
@@ -276,7 +276,7 @@ def lanes_of(hosts: Sequence[Host]) -> tuple[list[Lane], dict[str, list[Card]]]:
 
 # --- pairs ------------------------------------------------------------------------------------------------------------
 
-GOOD, SLOW, NARROW, TCP, SILENT, UNKNOWN = "good", "slow", "narrow", "tcp", "silent", "unknown"
+STATES = GOOD, SLOW, NARROW, TCP, SILENT, UNKNOWN = "good", "slow", "narrow", "tcp", "silent", "unknown"  # best first
 
 
 @dataclass(frozen=True)
@@ -330,7 +330,7 @@ class Pairs:
         return max((self.middle or 0) * SLOW_TIMES, SLOW_LEAST)
 
     def states(self) -> dict[str, int]:
-        numbers = dict.fromkeys((GOOD, SLOW, NARROW, TCP, SILENT, UNKNOWN), 0)
+        numbers = dict.fromkeys(STATES, 0)
         for pair in self.found.values():
             numbers[pair.state] += 1
         return numbers
@@ -356,7 +356,13 @@ def pairs_of(plan: Mapping[str, Any], probes: Mapping[str, Any]) -> Pairs:
     times = [value for _name, peer in peers if (value := number(peer.get("milliseconds"))) is not None]
     middle = median(times) if times else None
     slow = max((middle or 0) * SLOW_TIMES, SLOW_LEAST)
-    return Pairs(names, {(name, str(peer["name"])): _pair(peer, slow) for name, peer in peers}, middle)
+    # Of two families the worse way is the pair's.
+    found: dict[tuple[str, str], Pair] = {}
+    for name, peer in peers:
+        pair, key = _pair(peer, slow), (name, str(peer["name"]))
+        if key not in found or STATES.index(pair.state) > STATES.index(found[key].state):
+            found[key] = pair
+    return Pairs(names, found, middle)
 
 
 def _pair(peer: Mapping[str, Any], slow: float) -> Pair:
@@ -437,7 +443,7 @@ COMPONENTS = (
     ("etcd", "etcd peer"),
     ("route", "VIP route's source"),
     ("api", "API asked from"),
-    ("real_servers", "IPVS real servers"),
+    ("real_servers", "real servers"),
     ("kube-proxy", "kube-proxy asks from"),
     ("kube-controller-manager", "controller manager asks from"),
     ("kube-scheduler", "scheduler asks from"),
@@ -456,6 +462,7 @@ def components_of(
     """For each host the address of every component. Hosts that something else made members have no VIP."""
     nodes = {str(mapping(node).get("name")): mapping(node) for node in sequence(cluster.get("nodes"))}
     real = tuple(str(item) for item in sequence(dig(plan, "apiserver", "real_servers")))
+    mode = str(dig(plan, "apiserver", "balancer") or "ipvs")
     rows: dict[str, dict[str, Seen]] = {}
     for name, data in mapping(plan.get("hosts")).items():
         node = mapping(data)
@@ -463,9 +470,9 @@ def components_of(
         rows[name] = _components(node, mapping(result.get("status", result)), real)
         if nodes:
             found = nodes.get(str(node.get("node_name")))
-            address = (str(node.get("address")),)
-            internal = tuple(str(item) for item in sequence(dig(found, "internal_ips"))[:1])
-            rows[name]["node"] = Seen(address, internal, "" if found else "no such node")
+            addresses = _addresses(node)
+            internal = tuple(str(item) for item in sequence(dig(found, "internal_ips"))[: len(addresses)])
+            rows[name]["node"] = Seen(addresses, internal, "" if found else "no such node")
         for use in map(mapping, sequence(mapping(uses).get(name))):
             key = str(use.get("component"))
             if key in dict(COMPONENTS) and key not in rows[name]:
@@ -473,6 +480,11 @@ def components_of(
                 rows[name][key] = Seen(used if use.get("as_planned") else planned, used or None)
         if name in foreign:
             rows[name].update(dict.fromkeys(OF_THE_VIP, Seen()))
+        elif mode != "ipvs":
+            # No route of ours, and the source is the proxy's, or the kernel's choice.
+            rows[name].update(route=Seen(), api=replace(rows[name]["api"], planned=rows[name]["api"].seen or ()))
+            if mode == "external":
+                rows[name]["real_servers"] = Seen()
     return rows
 
 
@@ -480,7 +492,7 @@ def _components(node: Mapping[str, Any], seen: Mapping[str, Any], real: tuple[st
     address, source = (str(node.get("address")),), (str(dig(node, "vip_route", "source") or ""),)
     master = node.get("role") == "control_plane"
     row = {
-        "kubelet": Seen(address),
+        "kubelet": Seen(_addresses(node)),
         "apiserver": Seen(address if master else ()),
         "etcd": Seen(address if master else ()),
         "route": Seen(source),
@@ -490,7 +502,8 @@ def _components(node: Mapping[str, Any], seen: Mapping[str, Any], real: tuple[st
     if not seen:
         return row
     kubelet, route, api = mapping(seen.get("kubelet")), mapping(seen.get("route")), mapping(seen.get("api"))
-    row["kubelet"] = Seen(address, _one(kubelet.get("node_ip")), "" if kubelet.get("running") else "not running")
+    told = tuple(filter(None, str(kubelet.get("node_ip") or "").split(",")))
+    row["kubelet"] = Seen(_addresses(node), told, "" if kubelet.get("running") else "not running")
     kind = str(route.get("type") or "")
     row["route"] = Seen(source, _one(route.get("source")), "" if kind == "local" else f"{kind or 'no'} route")
     row["api"] = Seen(source, _one(api.get("source")), "" if api.get("ok") else str(api.get("error") or "no answer"))
@@ -505,6 +518,10 @@ def _components(node: Mapping[str, Any], seen: Mapping[str, Any], real: tuple[st
     having = tuple(str(item.get("address")) for item in servers if number(item.get("weight")))
     row["real_servers"] = Seen(real, having, "" if virtual else "no virtual server")
     return row
+
+
+def _addresses(node: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(item) for item in sequence(node.get("addresses"))) or (str(node.get("address")),)
 
 
 def _one(value: Any) -> tuple[str, ...]:

@@ -9,17 +9,28 @@ gives the same plan, in whatever order the hosts come, and everything wrong with
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import product
 from typing import Any, Optional
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _cni, _kubeadm, _select, _versions
+from ansible_collections.multinic.kubernetes.plugins.module_utils import (
+    _calico,
+    _cni,
+    _kubeadm,
+    _plan_balancer,
+    _select,
+    _versions,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import KERNEL_MODULES as BALANCER_MODULES
 from ansible_collections.multinic.kubernetes.plugins.module_utils._calico_predict import with_cards_to_come
 from ansible_collections.multinic.kubernetes.plugins.module_utils._facts import source_name
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
     HostNetwork,
+    IPAddress,
     IPNetwork,
     Link,
     as_address,
@@ -27,6 +38,9 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
     plain,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._settings import (
+    DEFAULT_PODS,
+    DEFAULT_SERVICES,
+    DEFAULT_VIP,
     DNS_LABEL,
     DNS_NAME,
     RULES,
@@ -40,6 +54,7 @@ TIME_SERVING = 3
 DNS_POSITION = 10
 NODE_PREFIX = {4: 24, 6: 64}
 WIDEST_PER_NODE = 16
+SINCE_DUAL_STACK = (1, 20)
 SMALLEST_SERVICES = 16
 IPV6_SERVICE_BITS = 20
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x", "armv7l": "arm"}
@@ -94,8 +109,11 @@ class NodePlan:
     addresses: list[str]
     prefix: int
     network: str
+    networks: list[str]  # of the addresses, in their order
     mtu: int
-    vip_route: dict[str, str]
+    vip_route: dict[str, str]  # the first of them
+    vip_routes: list[dict[str, str]]
+    sysctls: dict[str, str]  # what this host alone needs
     firewall: str
     reasons: list[str]
 
@@ -154,6 +172,13 @@ class _Node:
     def choice(self) -> _select.Choice:
         return self.choices[0]
 
+    @property
+    def families(self) -> tuple[int, ...]:
+        return tuple(choice.address.family for choice in self.choices)
+
+    def address_of(self, family: int) -> Optional[IPAddress]:
+        return next((choice.address.ip for choice in self.choices if choice.address.family == family), None)
+
     def fact(self, *path: str) -> Any:
         value: Any = self.facts
         for key in path:
@@ -200,9 +225,23 @@ def plan_cluster(
     _check_groups(inventory, found)
     version = _check_bundle(wishes, bundle, stand_ins, install)
     nodes = _nodes(inventory, found)
-    _check_settings(wishes, len(inventory), stand_ins, found)
     reasons = _choose(nodes, wishes, found)
+    families = _families(nodes, found)
+    # Of a cluster that is there already neither the VIP nor the CIDRs are told by the inventory.
+    _check_families(families, wishes, install)
+    given, wishes = wishes, wishes.in_families(families or (4,))
+    reasons += _default_reasons(given, wishes)
+    _check_dual_stack(families, version, install)
+    _check_settings(wishes, len(inventory), stand_ins, found)
     _check_bundle_has_calico(wishes, bundle, install)
+    _plan_balancer.check_way(
+        {node.name: node.facts for node in nodes},
+        wishes,
+        version,
+        (bundle.manifest if bundle else None) or {},
+        {node.name: [str(choice.address.ip) for choice in node.choices] for node in nodes},
+        install,
+    )
     distinct = _check_twins(nodes, found)
     _check_identity(distinct, wishes, bundle, found)
     # The VIP and the CIDRs are the inventory's: of a cluster that something else made they tell nothing.
@@ -210,9 +249,9 @@ def plan_cluster(
     for check in (_check_members, _check_bundle_fits, _check_image_names):
         check(distinct, wishes, bundle, install)
     _check_member_versions(distinct, version, install)
+    _check_member_families(distinct, install)
     chosen = [node for node in nodes if node.choices]
     _check_cards([node for node in distinct if node.choices], found)
-    _check_families(chosen, wishes, found)
     made = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
     plan = plain(asdict(made)) if made else {}
     _check_limit(plan, chosen, install)
@@ -309,12 +348,11 @@ def _check_settings(wishes: Settings, hosts: int, stand_ins: Collection[str], fo
             "An address would belong to a pod and to a service at once.",
             "Set pod_cidr and service_cidr to networks that do not overlap.",
         )
-    vip = wishes.apiserver_vip
     for variable, networks, tell in (
         ("pod_cidr", wishes.pod_cidr, found.error),
         ("service_cidr", wishes.service_cidr, found.warning),
     ):
-        for network in networks:
+        for network, vip in product(networks, wishes.apiserver_vip):
             if vip in network and variable not in stand_ins:
                 tell(
                     "",
@@ -332,7 +370,7 @@ def _check_settings(wishes: Settings, hosts: int, stand_ins: Collection[str], fo
                 f"{network} has room for {2**room if room >= 0 else 0} nodes' /{NODE_PREFIX[network.version]} networks",
                 f"Each of the {hosts} nodes gets one of its own, and the controller manager takes at most "
                 f"2^{WIDEST_PER_NODE}.",
-                "Set pod_cidr to a network such as 100.64.0.0/10.",
+                f"Set pod_cidr to a network such as {DEFAULT_PODS[network.version]}.",
             )
     for network in wishes.service_cidr:
         if network.num_addresses < SMALLEST_SERVICES or network.max_prefixlen - network.prefixlen > IPV6_SERVICE_BITS:
@@ -341,7 +379,7 @@ def _check_settings(wishes: Settings, hosts: int, stand_ins: Collection[str], fo
                 "service_cidr",
                 f"{network} has {network.num_addresses} addresses",
                 f"The apiserver takes at most 2^{IPV6_SERVICE_BITS}, and cluster DNS gets number {DNS_POSITION}.",
-                "Set service_cidr to a network such as 10.96.0.0/16.",
+                f"Set service_cidr to a network such as {DEFAULT_SERVICES[network.version]}.",
             )
 
 
@@ -422,17 +460,19 @@ def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> list[s
     automatic = [
         node for node in nodes if any(item.kind == "auto" for item in selectors[repr(plain(node.host.cluster_network))])
     ]
-    vip = wishes.apiserver_vip
-    common = _select.common_network({node.name: node.network for node in automatic}, vip) if automatic else None
+    vips = wishes.apiserver_vip or tuple(filter(None, map(as_address, DEFAULT_VIP.values())))
+    common = _select.common_network({node.name: node.network for node in automatic}, vips) if automatic else None
     for node in nodes:
         mine = selectors[repr(plain(node.host.cluster_network))]
         if not mine:
             continue
         try:
-            node.choices = _select.choose(node.network, mine, vip, common)
+            node.choices = _select.choose(node.network, mine, vips, common)
         except _select.SelectionError as problem:
             found.error(node.name, "cluster_network", problem.found, problem.why, problem.remedy)
             continue
+        for missed in _select.not_found(node.network, mine, vips, common, node.choices):
+            found.error(node.name, "cluster_network", missed.found, missed.why, missed.remedy)
         for choice in node.choices:
             node.reasons.append(choice.reason)
             for told, why, remedy in choice.doubts:
@@ -448,6 +488,99 @@ def _choose(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> list[s
     return [common.reason] if common and common.network else []
 
 
+def _families(nodes: Sequence[_Node], found: Findings) -> tuple[int, ...]:
+    """The families of the cluster network, the primary one first, and every host's choices in that order.
+
+    They are those of most hosts. None: no host has a cluster address.
+    """
+    chosen = [node for node in nodes if node.choices]
+    if not chosen:
+        return ()
+    usual = Counter(frozenset(node.families) for node in chosen).most_common(1)[0][0]
+    first = next(node for node in chosen if frozenset(node.families) == usual)
+    families = first.families
+    for node in chosen:
+        node.choices = tuple(sorted(node.choices, key=lambda choice: [*families, 4, 6].index(choice.address.family)))
+        if frozenset(node.families) != usual:
+            mine = ", ".join(str(choice.address.ip) for choice in node.choices)
+            found.error(
+                node.name,
+                "cluster_network",
+                f"its cluster address {mine} is {_named(node.families)}, but {_named(families)} on {first.name}",
+                "Every node needs an address of each family that the cluster has, and of no other.",
+                f"Give {node.name} an address of each family on the cluster network, or set cluster_network to networks "
+                "of the families that all hosts have.",
+            )
+        cards = list(dict.fromkeys(choice.link.name for choice in node.choices))
+        if len(cards) > 1:
+            found.error(
+                node.name,
+                "cluster_network",
+                "its cluster addresses are on two cards: "
+                + ", ".join(f"{choice.address.ip} on {choice.link.name}" for choice in node.choices),
+                "The cluster has one card on each host, which pods' routes, MTU and firewall follow.",
+                "Put both addresses on one card, or set cluster_network to one network alone.",
+            )
+    return families
+
+
+def _check_families(families: Sequence[int], wishes: Settings, found: Findings) -> None:
+    """What the user gave for one family, and the cluster network is of another."""
+    told = _named(families)
+    hosts = f"the cluster network is {told}"
+    for variable, networks in (("pod_cidr", wishes.pod_cidr), ("service_cidr", wishes.service_cidr)):
+        having = {network.version for network in networks}
+        if families and networks and having != set(families):
+            wanted = f"{'an' if len(families) == 1 else 'one'} {told} network" + (" each" if len(families) > 1 else "")
+            found.error(
+                "",
+                variable,
+                f"{_joined(networks)} is {_named(sorted(having))}, but {hosts}",
+                "Pods and services have addresses of the families that the nodes have, each of them.",
+                f"Set {variable} to {wanted}, leave it empty, or set cluster_network to networks of these families.",
+            )
+    for vip in wishes.apiserver_vip:
+        if families and vip.version not in families:
+            found.error(
+                "",
+                "apiserver_vip",
+                f"{vip} is IPv{vip.version}, but {hosts}",
+                "The VIP's route has the cluster address as its source, so both are of one family.",
+                f"Set apiserver_vip to an {' or '.join(f'IPv{family}' for family in families)} address, or leave it empty.",
+            )
+
+
+def _check_dual_stack(families: Sequence[int], version: str, found: Findings) -> None:
+    """kubelet takes two addresses from 1.20 on (cmd/kubelet/app/server.go)."""
+    if len(families) > 1 and version and not _versions.parse(version).at_least(*SINCE_DUAL_STACK):
+        found.error(
+            "",
+            "cluster_network",
+            f"the cluster network is {_named(families)}, and the bundle holds Kubernetes {version}",
+            "kubelet takes an address of each family from 1.20 on.",
+            "Use a bundle with Kubernetes 1.20 or newer, or set cluster_network to one network alone.",
+        )
+
+
+def _default_reasons(given: Settings, wishes: Settings) -> list[str]:
+    """Which IPv6 addresses are taken where the user gave none."""
+    return [
+        f"{variable} is not set, so {what} {_joined(getattr(wishes, variable))}, by the families of the cluster network."
+        for variable, what in (
+            ("apiserver_vip", "the API is reached at"),
+            ("pod_cidr", "pods get addresses of"),
+            ("service_cidr", "services get addresses of"),
+        )
+        if not getattr(given, variable)
+        and any(item.version == 6 for item in getattr(wishes, variable))
+        and (variable != "apiserver_vip" or wishes.apiserver_balancer == "ipvs")
+    ]
+
+
+def _named(families: Iterable[int]) -> str:
+    return " and ".join(f"IPv{family}" for family in families)
+
+
 def _check_cards(nodes: Sequence[_Node], found: Findings) -> None:
     fastest = max((node.choice.link.speed_mbps or 0 for node in nodes), default=0)
     largest = max((node.choice.link.mtu for node in nodes), default=0)
@@ -460,6 +593,14 @@ def _check_cards(nodes: Sequence[_Node], found: Findings) -> None:
                 f"{link.name} ({address.ip}) is {'without a carrier' if link.up else 'down'}",
                 "The cluster's card must have a link.",
                 f"Bring it up (ip link set {link.name} up), check cable and switch, or choose another network.",
+            )
+        for fleeting in (choice.address.ip for choice in node.choices if choice.address.fleeting):
+            found.warning(
+                node.name,
+                "cluster_network",
+                f"{fleeting} of {link.name} comes from router advertisements or DHCP",
+                "It is gone while the link is down, may come back as another, and a node keeps the address that it joined with.",
+                "Configure an address of the host's own on that card; it is preferred to this one.",
             )
         if link.mtu < largest:
             found.warning(
@@ -485,7 +626,9 @@ def _check_cards(nodes: Sequence[_Node], found: Findings) -> None:
                 "It loses packets under load.",
                 "Let both ends negotiate, or set both to full duplex.",
             )
-    for address_text, names in group_by((str(node.choice.address.ip), node.name) for node in nodes).items():
+    for address_text, names in group_by(
+        (str(choice.address.ip), node.name) for node in nodes for choice in node.choices
+    ).items():
         if len(names) > 1:
             for name in names:
                 found.error(
@@ -495,11 +638,12 @@ def _check_cards(nodes: Sequence[_Node], found: Findings) -> None:
                     "Two hosts with one address cannot both be reached.",
                     "Give each host an address of its own, or check whether the inventory names one host twice.",
                 )
-    owners = {node.choice.address.ip: node.name for node in nodes}
+    owners = {choice.address.ip: node.name for node in nodes for choice in node.choices}
     for node in nodes:
+        own = {choice.address.ip for choice in node.choices}
         for link, address in node.network.addresses():
             owner = owners.get(address.ip, node.name)
-            if owner != node.name and address.ip != node.choice.address.ip:
+            if owner != node.name and address.ip not in own:
                 found.error(
                     node.name,
                     "cluster_network",
@@ -587,9 +731,8 @@ def _uuid(node: _Node) -> str:
 
 
 def _check_networks(nodes: Sequence[_Node], wishes: Settings, _bundle: Optional[Bundle], found: Findings) -> None:
-    vip = wishes.apiserver_vip
     for node in nodes:
-        for link, address in node.network.addresses():
+        for (link, address), vip in product(node.network.addresses(), wishes.apiserver_vip):
             if address.ip == vip:
                 found.error(
                     node.name,
@@ -604,7 +747,7 @@ def _check_networks(nodes: Sequence[_Node], wishes: Settings, _bundle: Optional[
                     "apiserver_vip",
                     f"{vip} is inside {address.network} of {link.name}",
                     "A host of that network may have the address, and it could not be reached any more.",
-                    "Set apiserver_vip to a free address outside all of the hosts' networks, such as 10.103.97.2.",
+                    f"Set apiserver_vip to a free address outside all of the hosts' networks, such as {DEFAULT_VIP[vip.version]}.",
                 )
         _check_overlaps(node, wishes, found)
 
@@ -669,6 +812,21 @@ def _check_member_versions(nodes: Sequence[_Node], version: str, found: Findings
                 "pods, and leave the control plane as it is.",
                 f"Give the bundle of {held}. If the cluster was upgraded by hand with kubeadm upgrade, write the new "
                 "version into /var/lib/multinic/member.json on each of its hosts.",
+            )
+
+
+def _check_member_families(nodes: Sequence[_Node], found: Findings) -> None:
+    """Services and pods have the families that kubeadm init was given; no later run changes them."""
+    for node in nodes:
+        held = str(node.fact("kubernetes", "node_ip") or "")
+        families = tuple(address.version for text in held.split(",") for address in [as_address(text)] if address)
+        if families and node.choices and families != node.families:
+            found.error(
+                node.name,
+                "cluster_network",
+                f"it is a member with {held} ({_named(families)}), but {_named(node.families)} is planned",
+                "The families of a cluster, and which is the primary one, are fixed when it is made.",
+                f"Set cluster_network to {_named(families)} as before, or make the cluster anew (kubeadm reset on all hosts).",
             )
 
 
@@ -758,29 +916,6 @@ def _may_reach(network: HostNetwork, registry: str) -> bool:
     return network.on_link(address) is not None or network.best_route(address) is not None
 
 
-def _check_families(nodes: Sequence[_Node], wishes: Settings, found: Findings) -> None:
-    """What is planned for IPv6, and not yet carried out."""
-    why = "IPv6, alone or beside IPv4, is not supported yet: neither kubelet nor the pod network is set up for it."
-    for variable, networks in (("pod_cidr", wishes.pod_cidr), ("service_cidr", wishes.service_cidr)):
-        six = [network for network in networks if network.version == 6]
-        if six:
-            found.error("", variable, f"{_joined(six)} is IPv6", why, f"Set {variable} to an IPv4 network alone.")
-    if wishes.apiserver_vip.version == 6:
-        found.error(
-            "", "apiserver_vip", f"{wishes.apiserver_vip} is IPv6", why, "Set apiserver_vip to an IPv4 address."
-        )
-    for node in nodes:
-        six_here = [str(choice.address.ip) for choice in node.choices if choice.address.family == 6]
-        if six_here:
-            found.error(
-                node.name,
-                "cluster_network",
-                f"its cluster address {', '.join(six_here)} is IPv6",
-                why,
-                "Set cluster_network to an IPv4 network alone.",
-            )
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The plan itself
 # ---------------------------------------------------------------------------------------------------------------------
@@ -804,11 +939,17 @@ def _assemble(
         f"{first.name} is the first control-plane host, "
         + ("for it is already a member." if first.member else "for it is the first in the inventory.")
     )
-    vip = wishes.apiserver_vip
-    vip_network = f"{vip}/{vip.max_prefixlen}"
+    vips = wishes.apiserver_vip
+    facts = {node.name: node.facts for node in nodes}
+    families = list(dict.fromkeys(family for node in nodes for family in node.families))
+    addresses = _plan_balancer.planned_addresses(wishes, families)
+    virtual_servers = _plan_balancer.virtual_servers(wishes, addresses, families, partial(_real_servers, masters))
+    changing = _plan_balancer.changing(facts, wishes.apiserver_name, addresses)
+    retiring = _plan_balancer.retiring(facts, wishes.apiserver_balancer)
+    reasons += _plan_balancer.reasons(changing, retiring, wishes.apiserver_balancer)
     hosts = {}
     for node in nodes:
-        plan = _node_plan(node, wishes, vip_network)
+        plan = _node_plan(node, wishes)
         if plan is not None:
             hosts[node.name] = plan
     serving = [] if wishes.time_servers else [node for node in masters[:TIME_SERVING] if node.name in hosts]
@@ -825,17 +966,17 @@ def _assemble(
         bundle=_bundle_facts(bundle),
         apiserver={
             "name": wishes.apiserver_name,
-            "vip": str(vip),
+            "vip": str(vips[0]),
+            "vips": list(map(str, vips)),
             "port": wishes.apiserver_port,
             "endpoint": f"{wishes.apiserver_name}:{wishes.apiserver_port}",
             "balancer": wishes.apiserver_balancer,
+            "addresses": addresses,
+            "changing": changing,
+            "retiring": retiring,
             "sans": _sans(wishes, masters),
-            "real_servers": [
-                str(choice.address.ip)
-                for node in masters
-                for choice in node.choices
-                if choice.address.family == vip.version
-            ],
+            "real_servers": virtual_servers[0]["real_servers"],
+            "virtual_servers": virtual_servers,
         },
         pod_cidr=_joined(wishes.pod_cidr),
         service_cidr=_joined(wishes.service_cidr),
@@ -845,20 +986,27 @@ def _assemble(
         workers=[host.name for host in inventory if not host.control_plane],
         first_control_plane=first.name,
         kernel_modules=_kernel_modules(wishes),
-        needs={"commands": list(COMMANDS), "cni_plugins": list(CNI_PLUGINS.get(wishes.cni, ()))},
+        needs={
+            "commands": _plan_balancer.needed_commands(COMMANDS, wishes.apiserver_balancer),
+            "cni_plugins": list(CNI_PLUGINS.get(wishes.cni, ())),
+        },
         ignore_preflight_errors=list(wishes.kubeadm_ignore_preflight_errors),
         cni=_pod_network(nodes, wishes, bundle, reasons, found),
-        kube_proxy={"mode": wishes.kube_proxy_mode, "exclude_cidrs": [vip_network]},
+        kube_proxy={"mode": wishes.kube_proxy_mode, "exclude_cidrs": list(map(_alone, vips))},
         hosts_file=[
-            *({"address": plan.address, "names": _names(plan.node_name, name)} for name, plan in hosts.items()),
-            {"address": str(vip), "names": [wishes.apiserver_name]},
+            *(
+                {"address": address, "names": _names(plan.node_name, name)}
+                for name, plan in hosts.items()
+                for address in plan.addresses
+            ),
+            *({"address": address, "names": [wishes.apiserver_name]} for address in addresses),
         ],
         time={
             "servers": list(wishes.time_servers) or [hosts[node.name].address for node in serving],
             "offline": not wishes.time_servers,
             "serving": [node.name for node in serving],
             "sources": sources,
-            "allow": sorted({plan.network for plan in hosts.values()}),
+            "allow": sorted({network for plan in hosts.values() for network in plan.networks}),
             "tolerance_seconds": wishes.clock_tolerance_seconds,
         },
         reasons=reasons,
@@ -898,7 +1046,7 @@ def _check_bridge(plan: Mapping[str, Any], found: Findings) -> None:
                 "cni",
                 problem,
                 "cni: bridge cannot carry the pods' traffic then.",
-                "Put all hosts on one IPv4 network, or set cni: calico or none.",
+                "Put all hosts on one network, or set cni: calico or none.",
             )
 
 
@@ -921,12 +1069,22 @@ def _check_configuration(plan: Mapping[str, Any], version: str, wishes: Settings
         )
 
 
-def _node_plan(node: _Node, wishes: Settings, vip_network: str) -> Optional[NodePlan]:
-    vip = wishes.apiserver_vip
+def _alone(vip: IPAddress) -> str:
+    """The network that holds the address alone."""
+    return f"{vip}/{vip.max_prefixlen}"
+
+
+def _real_servers(masters: Sequence[_Node], family: int) -> list[str]:
+    return [str(address) for node in masters for address in [node.address_of(family)] if address is not None]
+
+
+def _node_plan(node: _Node, wishes: Settings) -> Optional[NodePlan]:
     choice = node.choice
-    source = next((item.address.ip for item in node.choices if item.address.family == vip.version), None)
-    if source is None:
-        return None  # one of the two is IPv6, which _check_families tells
+    sources = [(vip, node.address_of(vip.version)) for vip in wishes.apiserver_vip]
+    if any(source is None for _vip, source in sources):
+        return None  # the families differ, which _families or _check_families tells
+    routes = [{"destination": _alone(vip), "source": str(source)} for vip, source in sources]
+    accept_ra = _told_by_routers(node)
     return NodePlan(
         node_name=node.node_name,
         role=CONTROL_PLANE if node.host.control_plane else WORKER,
@@ -936,14 +1094,34 @@ def _node_plan(node: _Node, wishes: Settings, vip_network: str) -> Optional[Node
         addresses=[str(item.address.ip) for item in node.choices],
         prefix=choice.address.network.prefixlen,
         network=str(choice.network),
+        networks=[str(item.network) for item in node.choices],
         mtu=choice.link.mtu,
-        vip_route={"destination": vip_network, "source": str(source)},
+        vip_route=routes[0],
+        vip_routes=routes,
+        sysctls={f"net/ipv6/conf/{card}/accept_ra": "2" for card in accept_ra},
         firewall=_firewall(node),
         reasons=[
             *node.reasons,
-            f"The VIP's route has the source {source}, so that requests to the API leave by {choice.link.name}.",
+            *(
+                f"The VIP's route has the source {source}, so that requests to the API leave by {choice.link.name}."
+                for _vip, source in sources
+                if wishes.apiserver_balancer == "ipvs"
+            ),
+            *(
+                f"{card} goes on taking its default route from a router's advertisement, which a kernel that forwards "
+                "IPv6 ignores unless accept_ra is 2."
+                for card in accept_ra
+            ),
         ],
     )
+
+
+def _told_by_routers(node: _Node) -> list[str]:
+    """Cards where the kernel itself takes the IPv6 default route from advertisements, if pods' IPv6 is to be forwarded."""
+    if 6 not in node.families:
+        return []
+    by_routers = {route.dev for route in node.network.routes if route.default and route.protocol == "ra"}
+    return [link.name for link in node.network.links if link.name in by_routers and link.accept_ra in (1, 2)]
 
 
 def _pod_network(
@@ -951,13 +1129,20 @@ def _pod_network(
 ) -> dict[str, Any]:
     smallest = min(nodes, key=lambda node: (node.choice.link.mtu, node.name)).choice.link
     calico = wishes.cni == "calico"
+    families = [network.version for network in wishes.pod_cidr]
     encapsulation = wishes.calico_encapsulation if calico else "none"
-    cost = _calico.OVERLAY_COST[encapsulation]
-    mtu = _calico.overlay_mtu(smallest.mtu, encapsulation)
+    routed_ipv6 = encapsulation == "ipip" and 6 in families
+    if routed_ipv6 and 4 not in families:
+        encapsulation = "none"
+    cost = max(_calico.overlay_cost(encapsulation, family) for family in families)
+    mtu = smallest.mtu - cost
     reasons.append(
         f"The pods' MTU is {mtu}: the cluster cards' {smallest.mtu}"
         + (f" less {cost} for {encapsulation}." if cost else ", nothing is wrapped.")
     )
+    if routed_ipv6:
+        reasons.append("IP in IP carries IPv4 alone: IPv6 between pods is routed, not wrapped.")
+        _check_routed_ipv6(nodes, found)
     method = ""
     if calico:
         version = _calico.version_in_bundle((bundle.manifest if bundle else None) or {})
@@ -971,6 +1156,16 @@ def _pod_network(
             for node in nodes
             for choice in node.choices
         ]
+        if encapsulation == "vxlan" and 6 in families and not _calico.wraps_ipv6(version):
+            found.error(
+                "",
+                "calico_encapsulation",
+                f"vxlan is wanted for {_joined(wishes.pod_cidr)}, and the bundle holds "
+                + (f"Calico {version}" if version else "Calico of a version that it does not tell"),
+                "Calico carries IPv6 in VXLAN from v3.23 on.",
+                "Use a bundle with Calico v3.23 or newer, set calico_encapsulation: ipip (IPv6 between pods is routed "
+                "then), or set cluster_network to an IPv4 network alone.",
+            )
         answer = _calico.choose(chosen, version, wishes.calico_autodetection_method)
         reasons.append(answer.reason)
         method = answer.value or ""
@@ -987,6 +1182,19 @@ def _pod_network(
     return {"name": wishes.cni, "mtu": mtu, "autodetection_method": method, "encapsulation": encapsulation}
 
 
+def _check_routed_ipv6(nodes: Sequence[_Node], found: Findings) -> None:
+    networks = {str(choice.network) for node in nodes for choice in node.choices if choice.address.family == 6}
+    if len(networks) > 1:
+        found.error(
+            "",
+            "calico_encapsulation",
+            f"ipip carries no IPv6, and the hosts' IPv6 addresses are in {len(networks)} networks: "
+            + ", ".join(sorted(networks)),
+            "The routers between these networks do not know the way to the pods.",
+            "Set calico_encapsulation: vxlan with Calico v3.23 or newer, or put all hosts on one IPv6 network.",
+        )
+
+
 def _kernel_modules(wishes: Settings) -> list[str]:
     """What the hosts' kernels must be able to load, and what is loaded on them at every boot."""
     modules = ["br_netfilter", "overlay", "nf_conntrack"]
@@ -995,7 +1203,8 @@ def _kernel_modules(wishes: Settings) -> list[str]:
     if wishes.kube_proxy_mode == "ipvs":
         modules += IPVS_PROXY_MODULES
     if wishes.cni == "calico":
-        modules += {"ipip": ["ipip"], "vxlan": ["vxlan"], "none": []}[wishes.calico_encapsulation]
+        wrapped = wishes.calico_encapsulation == "vxlan" or any(network.version == 4 for network in wishes.pod_cidr)
+        modules += {"ipip": ["ipip"], "vxlan": ["vxlan"], "none": []}[wishes.calico_encapsulation] if wrapped else []
     return list(dict.fromkeys(modules))
 
 
@@ -1016,7 +1225,11 @@ def _firewall(node: _Node) -> str:
 
 
 def _sans(wishes: Settings, masters: Sequence[_Node]) -> list[str]:
-    names = [wishes.apiserver_name, str(wishes.apiserver_vip), "127.0.0.1", "localhost"]
+    names = [wishes.apiserver_name, *map(str, wishes.apiserver_vip), "127.0.0.1", "localhost"]
+    if wishes.apiserver_external_address is not None:
+        names.append(str(wishes.apiserver_external_address))
+    if any(6 in node.families for node in masters) or any(vip.version == 6 for vip in wishes.apiserver_vip):
+        names.insert(names.index("localhost"), "::1")
     for node in masters:
         names += [node.node_name, *(str(choice.address.ip) for choice in node.choices)]
     return list(dict.fromkeys([*names, *wishes.apiserver_extra_sans]))
@@ -1058,7 +1271,7 @@ def _pairs(one: Iterable[IPNetwork], other: Iterable[IPNetwork]) -> Iterator[tup
                 yield left, right
 
 
-def _joined(networks: Iterable[IPNetwork]) -> str:
+def _joined(networks: Iterable[IPNetwork | IPAddress]) -> str:
     return ",".join(map(str, networks))
 
 

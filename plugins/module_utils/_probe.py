@@ -14,9 +14,16 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import product
 from typing import Any, Optional
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import LOCALHOST
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
+from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_api import (
+    api_way,
+    judge_api_way,
+    member_somewhere,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_host import (
     judge_cluster,
     judge_fsync,
@@ -31,13 +38,12 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_paths i
     judge_peers,
     judge_sample,
     judge_sources,
-    judge_vip_way,
     tcp_ports,
     tries,
     udp_ports,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._sampling import sample
-from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import Seen
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import Seen, addresses_of, same_family
 
 MIB_FOR_ETCD = 1024
 MIB_LITTLE = 5120
@@ -50,7 +56,7 @@ ETCD_FOLDER = "/var/lib/etcd"
 TAKEN_OVER = ("/etc/containerd/config.toml",)
 
 CONTROL_PLANE_PORTS = {**dict.fromkeys(ETCD, "etcd"), 10257: "kube-controller-manager", 10259: "kube-scheduler"}
-OURS = frozenset(("kubelet", "etcd", "kube-apiserver", "kube-controller", "kube-scheduler", "kube-proxy"))
+OURS = frozenset(("kubelet", "etcd", "kube-apiserver", "kube-controller", "kube-scheduler", "kube-proxy", "haproxy"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -63,14 +69,16 @@ def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
     node = plan["hosts"][name]
     needs = plan.get("needs") or {}
     peers = []
-    for peer in sample({host: str(other.get("network") or "") for host, other in plan["hosts"].items()}, name):
+    others = sample({host: str(other.get("network") or "") for host, other in plan["hosts"].items()}, name)
+    sources = addresses_of(node)
+    for source, peer in product(sources, others):
         other = plan["hosts"][peer]
-        if ip_address(other["address"]).version == ip_address(node["address"]).version:
-            tcp, udp = tcp_ports(plan, node, other), udp_ports(plan, peer)
+        for address in (found for found in addresses_of(other) if same_family(found, source)):
+            tcp, udp = tcp_ports(plan, node, {**other, "address": address}), udp_ports(plan, peer)
             peers.append(
                 {
                     "name": peer,
-                    "address": other["address"],
+                    "address": address,
                     "size": min(int(node["mtu"]), int(other["mtu"])),
                     "ports": tcp or [KUBELET],
                     "udp_ports": udp or [UNUSED],
@@ -80,12 +88,13 @@ def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {
         "interface": node["interface"],
         "source": node["address"],
+        "further_sources": sources[1:],
         "peers": peers,
         "kernel_modules": list(plan.get("kernel_modules") or ()),
         "commands": [*(needs.get("commands") or ()), DOCKER],
         "cni_plugins": list(needs.get("cni_plugins") or ()),
         "own_files": list(TAKEN_OVER),
-        "vip": plan["apiserver"]["vip"],
+        **api_way(plan),
         "etcd_folder": ETCD_FOLDER if master else None,
         "cluster_nodes": name == plan.get("first_control_plane"),
     }
@@ -148,16 +157,21 @@ def judge(
     judge_sample(plan, probes, found)
     judge_cluster(hosts, probes.get(str(plan.get("first_control_plane"))) or {}, found)
     _judge_clocks(hosts, float((plan.get("time") or {}).get("tolerance_seconds") or 2), found)
-    tried_by = tries(hosts)
+    ways = [host.families() for host in hosts]
+    for number in range(max(map(len, ways), default=0)):
+        views = [view[number] for view in ways if len(view) > number]
+        tried_by = tries(views)
+        for view in views:
+            judge_peers(view, found)
+            judge_sources(view, found)
+            judge_firewall(view, tried_by.get(view.name) or (), plan, found)
+    running = member_somewhere(hosts)
     for host in hosts:
-        judge_peers(host, found)
-        judge_sources(host, found)
-        judge_vip_way(host, plan, found)
+        judge_api_way(host, plan, running, found)
         judge_answers_for(host, facts, plan, found)
         _judge_modules(host, found)
         _judge_needs(host, plan, found)
         _judge_containers(host, found)
-        judge_firewall(host, tried_by.get(host.name) or (), plan, found)
         _judge_ports(host, plan, found)
         _judge_system(host, plan, found)
         _judge_names(host, found)
@@ -289,6 +303,8 @@ def needed_ports(plan: Mapping[str, Any], node: Mapping[str, Any]) -> dict[int, 
     if node.get("role") == "control_plane":
         ports.update(CONTROL_PLANE_PORTS)
         ports[int(plan["apiserver"]["port"])] = "kube-apiserver"
+    elif plan["apiserver"].get("balancer") == LOCALHOST:
+        ports[int(plan["apiserver"]["port"])] = "the API proxy"
     return ports
 
 
@@ -307,7 +323,7 @@ def _judge_ports(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
             continue
         found.error(
             host.name,
-            "apiserver_port" if needed[port] == "kube-apiserver" else "",
+            "apiserver_port" if port == int(plan["apiserver"]["port"]) else "",
             f"port {port} is taken by {process}",
             f"{needed[port]} needs it.",
             f"Stop it (ss -ltnp 'sport = :{port}') or take the host out of the inventory.",

@@ -14,7 +14,14 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._findings impo
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import HostNetwork
 from ansible_collections.multinic.kubernetes.plugins.module_utils._packets import SMALL
 from ansible_collections.multinic.kubernetes.plugins.module_utils._sampling import ALL_PAIRS, LEAST, sampled
-from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import Seen, some
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import (
+    Seen,
+    addresses_of,
+    api_addresses,
+    same_family,
+    some,
+    virtual_servers,
+)
 
 STRICT = 1
 PASSES = frozenset(("open", "refused", "closed", "answered"))
@@ -28,11 +35,17 @@ UNUSED = 33434  # where traceroute's datagrams go: nobody listens there
 
 
 def tcp_ports(plan: Mapping[str, Any], node: Mapping[str, Any], other: Mapping[str, Any]) -> list[int]:
-    """The TCP ports that a host must reach on another one."""
+    """The TCP ports that a host must reach on another one, at the address that is told of it.
+
+    kubelet and etcd are asked at the primary address only.
+    """
     ports = set()
-    if other.get("role") == "control_plane":
+    primary = other["address"] == addresses_of(other)[0]
+    if other.get("role") == "control_plane" and (
+        primary or any(other["address"] in server["real_servers"] for server in virtual_servers(plan))
+    ):
         ports.add(int(plan["apiserver"]["port"]))
-    if node.get("role") == "control_plane":
+    if node.get("role") == "control_plane" and primary:
         ports.add(KUBELET)
         ports.update(ETCD if other.get("role") == "control_plane" else ())
     if (plan.get("cni") or {}).get("name") == "calico":
@@ -61,7 +74,7 @@ def judge_sample(plan: Mapping[str, Any], probes: Mapping[str, Mapping[str, Any]
 
 
 def judge_peers(host: Seen, found: Findings) -> None:
-    if host.probe.get("trouble"):
+    if host.probe.get("trouble") and host.node["address"] == addresses_of(host.node)[0]:
         found.error(
             host.name,
             "",
@@ -201,7 +214,7 @@ def judge_sources(host: Seen, found: Findings) -> None:
 
 def judge_vip_way(host: Seen, plan: Mapping[str, Any], found: Findings) -> None:
     """Where requests to the API would go without the VIP's route, which is set later; and somebody else's route to it."""
-    vip = str((plan.get("apiserver") or {}).get("vip") or "")
+    vip = next((vip for vip in api_addresses(plan) if same_family(vip, host.node["address"])), "")
     answer = (host.probe.get("lookups") or {}).get(vip) or {}
     card, source = host.node["interface"], host.node["address"]
     if not answer.get("dev") or answer.get("source") == source:
@@ -283,8 +296,8 @@ def judge_firewall(host: Seen, tried_by: Sequence[_Try], plan: Mapping[str, Any]
     """What others could not reach of this host, though it answers them: a firewall there or on the way."""
     wall = str(host.node.get("firewall") or "")
     needed, spare = _blocked(host, tried_by, plan)
-    network, pods = str(host.node["network"]), str(plan.get("pod_cidr") or "")
-    networks = [network, *filter(None, pods.split(","))]
+    networks = [*(host.node.get("networks") or [str(host.node["network"])])]
+    networks += filter(None, str(plan.get("pod_cidr") or "").split(","))
     remedy = (
         _opening(wall, networks)
         if wall
@@ -306,7 +319,8 @@ def judge_firewall(host: Seen, tried_by: Sequence[_Try], plan: Mapping[str, Any]
         )
     if needed:
         return
-    if wall and wall != "nftables" and not host.fact("kubernetes", "member"):
+    told_once = host.node["address"] == addresses_of(host.node)[0]
+    if wall and wall != "nftables" and told_once and not host.fact("kubernetes", "member"):
         found.warning(
             host.name,
             "",

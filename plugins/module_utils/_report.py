@@ -69,7 +69,8 @@ def _cluster(plan: Mapping[str, Any]) -> str:
     lines = (
         (
             "API",
-            f"{server['endpoint']} is {server['vip']} ({server['balancer']}) on every node, balanced to "
+            f"{server['endpoint']} is {', '.join(server['addresses']) or 'what DNS tells'} ({server['balancer']}) on every "
+            "node, balanced to "
             f"{', '.join(server['real_servers'])}",
         ),
         (

@@ -8,7 +8,7 @@ This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from ipaddress import ip_address, ip_network
@@ -53,6 +53,11 @@ class Selector:
     @property
     def address(self) -> IPAddress:
         return ip_address(self.text)
+
+    @property
+    def family(self) -> Optional[int]:
+        """4 or 6, if the item tells it."""
+        return (6 if ":" in self.text else 4) if self.kind in {"cidr", "address"} else None
 
 
 @dataclass(frozen=True)
@@ -99,29 +104,51 @@ def _selector(word: str) -> Selector:
 
 
 def choose(
-    network: HostNetwork, selectors: Sequence[Selector], vip: Optional[IPAddress], common: Optional[Selection] = None
+    network: HostNetwork, selectors: Sequence[Selector], vips: Collection[IPAddress], common: Optional[Selection] = None
 ) -> tuple[Choice, ...]:
     """The primary choice, and at most one of the other family. SelectionError tells why there is none."""
     chosen: dict[int, Choice] = {}
     problems = []
     for selector in selectors:
         try:
-            choice = _FORMS[selector.kind](network, selector, vip, common)
+            choice = _FORMS[selector.kind](network, selector, vips, common)
         except SelectionError as problem:
             problems.append(problem)
             continue
-        chosen.setdefault(choice.address.family, replace(choice, doubts=choice.doubts or _beside(network, choice, vip)))
+        chosen.setdefault(
+            choice.address.family, replace(choice, doubts=choice.doubts or _beside(network, choice, vips))
+        )
     if not chosen:
         raise problems[0]
     return tuple(chosen.values())
 
 
-def _beside(network: HostNetwork, choice: Choice, vip: Optional[IPAddress]) -> tuple[tuple[str, str, str], ...]:
+def not_found(
+    network: HostNetwork,
+    selectors: Sequence[Selector],
+    vips: Collection[IPAddress],
+    common: Optional[Selection],
+    chosen: Sequence[Choice],
+) -> list[SelectionError]:
+    """Of each family that is asked for, by a network or an address, and for which nothing was chosen, why not."""
+    problems: dict[int, SelectionError] = {}
+    having = {choice.address.family for choice in chosen}
+    for selector in selectors:
+        if selector.family is None or selector.family in having:
+            continue
+        try:
+            _FORMS[selector.kind](network, selector, vips, common)
+        except SelectionError as problem:
+            problems.setdefault(selector.family, problem)
+    return list(problems.values())
+
+
+def _beside(network: HostNetwork, choice: Choice, vips: Collection[IPAddress]) -> tuple[tuple[str, str, str], ...]:
     """Doubts about a card that is not alone in its network."""
     link, address = choice.link, choice.address
     others = [
         pair
-        for pair in _candidates(network, vip)
+        for pair in _candidates(network, vips)
         if pair[0].name != link.name
         and not pair[0].made
         and not (pair[1].single or address.single)
@@ -140,8 +167,8 @@ def _beside(network: HostNetwork, choice: Choice, vip: Optional[IPAddress]) -> t
     )
 
 
-def _candidates(network: HostNetwork, vip: Optional[IPAddress]) -> list[tuple[Link, Address]]:
-    return [(link, address) for link, address in network.addresses() if address.ip != vip]
+def _candidates(network: HostNetwork, vips: Collection[IPAddress]) -> list[tuple[Link, Address]]:
+    return [(link, address) for link, address in network.addresses() if address.ip not in vips]
 
 
 def _rank(pair: tuple[Link, Address]) -> tuple[Any, ...]:
@@ -151,6 +178,7 @@ def _rank(pair: tuple[Link, Address]) -> tuple[Any, ...]:
         not link.works,
         address.secondary,
         address.deprecated,
+        address.fleeting,
         address.single,
         -(link.speed_mbps or 0),
         -link.mtu,
@@ -163,11 +191,11 @@ def _told(link: Link, address: Address) -> str:
     return f"{link.name} ({address.interface})"
 
 
-def _by_cidr(network: HostNetwork, selector: Selector, vip: Optional[IPAddress], _common: Any) -> Choice:
+def _by_cidr(network: HostNetwork, selector: Selector, vips: Collection[IPAddress], _common: Any) -> Choice:
     wanted = selector.network
     inside = [
         (link, address)
-        for link, address in _candidates(network, vip)
+        for link, address in _candidates(network, vips)
         if address.family == wanted.version and address.ip in wanted
     ]
     own = sorted((pair for pair in inside if not pair[0].made), key=_rank)
@@ -179,7 +207,7 @@ def _by_cidr(network: HostNetwork, selector: Selector, vip: Optional[IPAddress],
                 "Such a card is no way to the other hosts.",
                 f"Name the hosts' real network; if the card is truly meant, write cluster_network: {link.name}",
             )
-        raise _not_found(network, selector, vip)
+        raise _not_found(network, selector, vips)
     link, address = own[0]
     declared = wanted if address.single else address.network
     doubts = []
@@ -195,14 +223,14 @@ def _by_cidr(network: HostNetwork, selector: Selector, vip: Optional[IPAddress],
     return Choice(link, address, declared, f"{link.name} holds {address.ip}, inside {wanted}.", tuple(doubts))
 
 
-def _by_interface(network: HostNetwork, selector: Selector, vip: Optional[IPAddress], _common: Any) -> Choice:
+def _by_interface(network: HostNetwork, selector: Selector, vips: Collection[IPAddress], _common: Any) -> Choice:
     pattern = selector.text
     exact = network.link(pattern)
     matched = [exact] if exact else [link for link in network.links if re.fullmatch(pattern, link.name)]
     if not matched:
-        raise _no_card(network, selector, vip)
+        raise _no_card(network, selector, vips)
     pairs = sorted(
-        ((link, address) for link, address in _candidates(network, vip) if link in matched),
+        ((link, address) for link, address in _candidates(network, vips) if link in matched),
         key=lambda pair: (pair[1].family, *_rank(pair)),
     )
     names = list(dict.fromkeys(link.name for link, _address in pairs if exact or not link.made)) or list(
@@ -213,20 +241,20 @@ def _by_interface(network: HostNetwork, selector: Selector, vip: Optional[IPAddr
         raise SelectionError(
             f"{state}, and has no address that other hosts could use",
             "The cluster card needs an address.",
-            f"Give it an address, or choose another network: {_offers(network, vip)}",
+            f"Give it an address, or choose another network: {_offers(network, vips)}",
         )
     if len(names) > 1:
         raise SelectionError(
             f"the pattern '{pattern}' fits {', '.join(names)}",
             "One card must be the cluster's.",
-            f"Write a pattern that fits one card only, or a network: {_offers(network, vip)}",
+            f"Write a pattern that fits one card only, or a network: {_offers(network, vips)}",
         )
     link, address = next(pair for pair in pairs if pair[0].name == names[0])
     how = "is named" if exact else f"is the one card that '{pattern}' fits"
     return Choice(link, address, address.network, f"{link.name} {how}; its address is {address.interface}.")
 
 
-def _by_address(network: HostNetwork, selector: Selector, vip: Optional[IPAddress], _common: Any) -> Choice:
+def _by_address(network: HostNetwork, selector: Selector, vips: Collection[IPAddress], _common: Any) -> Choice:
     target = selector.address
     own = network.holder(target)
     if own is not None:
@@ -241,19 +269,19 @@ def _by_address(network: HostNetwork, selector: Selector, vip: Optional[IPAddres
         link, source, gateway = (found[0], found[1].ip, None) if found else (None, None, None)
     address = next((item for item in link.addresses if item.ip == source), None) if link and source else None
     if link is None or address is None or not address.usable:
-        raise _not_reached(network, target, vip, f"the kernel knows no way from a card's own address to {target}")
-    if gateway and _by_default(network, target, link) and len(_networks(network, vip)) > 1:
+        raise _not_reached(network, target, vips, f"the kernel knows no way from a card's own address to {target}")
+    if gateway and _by_default(network, target, link) and len(_networks(network, vips)) > 1:
         raise _not_reached(
             network,
             target,
-            vip,
+            vips,
             f"{target} is reached only through the default route, {gateway} on {_told(link, address)}",
         )
     if link.made:
         raise SelectionError(
             f"the kernel reaches {target} through {_told(link, address)}, a card that a program made for itself",
             "Such a card is no way to the other hosts.",
-            f"Name the hosts' real network: {_offers(network, vip)}; if the card is truly meant, write cluster_network: {link.name}",
+            f"Name the hosts' real network: {_offers(network, vips)}; if the card is truly meant, write cluster_network: {link.name}",
         )
     way = f"by way of {gateway}" if gateway else "on-link"
     return Choice(
@@ -282,18 +310,18 @@ class Selection:
 
 
 def _by_auto(
-    network: HostNetwork, _selector: Selector, vip: Optional[IPAddress], common: Optional[Selection]
+    network: HostNetwork, _selector: Selector, vips: Collection[IPAddress], common: Optional[Selection]
 ) -> Choice:
     if common is None or common.network is None:
         raise SelectionError(
             (common.reason if common else "no network is common to all hosts"),
             "Cluster traffic needs one network that all hosts are on.",
-            (common.remedy if common else "") or f"Name it yourself, also per host: {_offers(network, vip)}",
+            (common.remedy if common else "") or f"Name it yourself, also per host: {_offers(network, vips)}",
         )
-    return _by_cidr(network, Selector("cidr", str(common.network)), vip, None)
+    return _by_cidr(network, Selector("cidr", str(common.network)), vips, None)
 
 
-_FORMS: Mapping[str, Callable[[HostNetwork, Selector, Optional[IPAddress], Optional[Selection]], Choice]] = {
+_FORMS: Mapping[str, Callable[[HostNetwork, Selector, Collection[IPAddress], Optional[Selection]], Choice]] = {
     "auto": _by_auto,
     "cidr": _by_cidr,
     "address": _by_address,
@@ -301,7 +329,7 @@ _FORMS: Mapping[str, Callable[[HostNetwork, Selector, Optional[IPAddress], Optio
 }
 
 
-def common_network(hosts: Mapping[str, HostNetwork], vip: Optional[IPAddress]) -> Selection:
+def common_network(hosts: Mapping[str, HostNetwork], vips: Collection[IPAddress]) -> Selection:
     """The best network that all hosts are on: not the default route's, the fastest, then the largest MTU."""
     if not hosts:
         return Selection(None, "there are no facts of any host")
@@ -309,7 +337,7 @@ def common_network(hosts: Mapping[str, HostNetwork], vip: Optional[IPAddress]) -
     defaults: set[IPNetwork] = set()
     for network in hosts.values():
         mine: dict[IPNetwork, Link] = {}
-        for link, address in sorted(_candidates(network, vip), key=_rank):
+        for link, address in sorted(_candidates(network, vips), key=_rank):
             if link.made or address.single or not link.works:
                 continue
             mine.setdefault(address.network, link)
@@ -352,16 +380,16 @@ def _by_text(item: tuple[IPNetwork, Any]) -> str:
     return str(item[0])
 
 
-def _networks(network: HostNetwork, vip: Optional[IPAddress]) -> list[IPNetwork]:
-    found = {address.network for link, address in _candidates(network, vip) if not link.made and not address.single}
+def _networks(network: HostNetwork, vips: Collection[IPAddress]) -> list[IPNetwork]:
+    found = {address.network for link, address in _candidates(network, vips) if not link.made and not address.single}
     return sorted(found, key=str)
 
 
-def _offers(network: HostNetwork, vip: Optional[IPAddress]) -> str:
+def _offers(network: HostNetwork, vips: Collection[IPAddress]) -> str:
     """What the host has instead."""
     told = [
         f"{address.network} ({link.name})"
-        for link, address in sorted(_candidates(network, vip), key=lambda pair: (pair[0].name, str(pair[1].ip)))
+        for link, address in sorted(_candidates(network, vips), key=lambda pair: (pair[0].name, str(pair[1].ip)))
         if not link.made
     ]
     return ", ".join(told) or "the host has no usable address at all"
@@ -375,20 +403,20 @@ def _nearest(wanted: str, choices: Iterable[str], least: float = ALIKE) -> Optio
     return nearest[0] if best >= least and len(nearest) == 1 else None
 
 
-def _not_found(network: HostNetwork, selector: Selector, vip: Optional[IPAddress]) -> SelectionError:
-    near = _nearest(selector.text, map(str, _networks(network, vip)), ALIKE_NUMBERS)
+def _not_found(network: HostNetwork, selector: Selector, vips: Collection[IPAddress]) -> SelectionError:
+    near = _nearest(selector.text, map(str, _networks(network, vips)), ALIKE_NUMBERS)
     return SelectionError(
-        f"no card has an address inside {selector.text}; the host has {_offers(network, vip)}",
+        f"no card has an address inside {selector.text}; the host has {_offers(network, vips)}",
         "Every host must be on the cluster network.",
         f"Set cluster_network: {near}" if near else "Set cluster_network to a network that the host is on.",
     )
 
 
-def _no_card(network: HostNetwork, selector: Selector, vip: Optional[IPAddress]) -> SelectionError:
+def _no_card(network: HostNetwork, selector: Selector, vips: Collection[IPAddress]) -> SelectionError:
     names = [link.name for link in network.links if not link.made]
     folded = {name.lower(): name for name in names}
     near = folded.get(selector.text.lower()) or _nearest(selector.text, names)
-    remedy = f"Set cluster_network: {near}" if near else f"Write a network instead: {_offers(network, vip)}"
+    remedy = f"Set cluster_network: {near}" if near else f"Write a network instead: {_offers(network, vips)}"
     if "*" in selector.text and not re.search(r"[.\])]\*", selector.text):
         remedy = f"Patterns are regular expressions: write cluster_network: {selector.text.replace('*', '.*')}"
     return SelectionError(
@@ -398,18 +426,18 @@ def _no_card(network: HostNetwork, selector: Selector, vip: Optional[IPAddress])
     )
 
 
-def _not_reached(network: HostNetwork, target: IPAddress, vip: Optional[IPAddress], found: str) -> SelectionError:
+def _not_reached(network: HostNetwork, target: IPAddress, vips: Collection[IPAddress], found: str) -> SelectionError:
     twins = []
-    for net in _networks(network, vip):
+    for net in _networks(network, vips):
         if net.version == target.version:
             host_bits = int(target) & int(net.hostmask)
             twins.append(str(type(target)(int(net.network_address) | host_bits)))
     near = _nearest(str(target), twins, ALIKE_NUMBERS)
-    on_link = [net for net in _networks(network, vip) if near and ip_address(near) in net]
+    on_link = [net for net in _networks(network, vips) if near and ip_address(near) in net]
     remedy = (
         f"Set cluster_network: {near} (or {on_link[0]})"
         if near and on_link
-        else (f"Set cluster_network to an address or network the host is on: {_offers(network, vip)}")
+        else (f"Set cluster_network to an address or network the host is on: {_offers(network, vips)}")
     )
     return SelectionError(
         found, "An address that is not on-link leads to the default route's card, not to the cluster's.", remedy

@@ -8,11 +8,13 @@ This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+from typing import Any, Optional
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _calico, _versions
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import MODES
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import (
     IPAddress,
@@ -37,20 +39,32 @@ REPOSITORY = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]+)?(/[a-
 DNS_NAME = re.compile(rf"(?=.{{1,253}}$){DNS_LABEL}(\.{DNS_LABEL})*")
 
 
+# What stands in, in each family of the cluster network, for a variable that is not set. They are the same for every
+# cluster: one that followed from the hosts' networks would move when a host is added.
+DEFAULT_VIP = {4: "10.103.97.2", 6: "fd00:10:103:97::2"}
+DEFAULT_PODS = {4: "100.64.0.0/10", 6: "fd00:100:64::/48"}
+DEFAULT_SERVICES = {4: "10.96.0.0/16", 6: "fd00:10:96::/112"}
+
+
 @dataclass(frozen=True)
 class Settings:
-    """The checked values of the cluster-wide variables."""
+    """The checked values of the cluster-wide variables.
+
+    apiserver_vip, pod_cidr and service_cidr have at most one item of each family. Empty: the variable is not set, and
+    in_families() says what it is then.
+    """
 
     kubernetes_version: str = ""
     bundle: str = ""
     bundle_sha256: str = ""
-    apiserver_vip: IPAddress = field(default_factory=lambda: _address("10.103.97.2"))
+    apiserver_vip: tuple[IPAddress, ...] = ()
     apiserver_name: str = "apiserver.cluster.local"
     apiserver_port: int = 6443
     apiserver_extra_sans: tuple[str, ...] = ()
     apiserver_balancer: str = "ipvs"
-    pod_cidr: tuple[IPNetwork, ...] = field(default_factory=lambda: parse_networks("100.64.0.0/10"))
-    service_cidr: tuple[IPNetwork, ...] = field(default_factory=lambda: parse_networks("10.96.0.0/16"))
+    apiserver_external_address: Optional[IPAddress] = None
+    pod_cidr: tuple[IPNetwork, ...] = ()
+    service_cidr: tuple[IPNetwork, ...] = ()
     dns_domain: str = "cluster.local"
     cni: str = "calico"
     calico_autodetection_method: str = ""
@@ -66,6 +80,21 @@ class Settings:
     kubelet_config: Mapping[str, Any] = field(default_factory=dict)
     kube_proxy_config: Mapping[str, Any] = field(default_factory=dict)
     clock_tolerance_seconds: float = 2.0
+
+    def in_families(self, families: Sequence[int]) -> Settings:
+        """The settings of a cluster whose network has these families, the primary one first."""
+
+        def ordered(given: Sequence[Any], parse: Callable[[str], Any], default: Mapping[int, str]) -> tuple[Any, ...]:
+            if not given:
+                return tuple(parse(default[family]) for family in families)
+            return tuple(sorted(given, key=lambda item: [*families, *(4, 6)].index(item.version)))
+
+        return replace(
+            self,
+            apiserver_vip=ordered(self.apiserver_vip, ip_address, DEFAULT_VIP),
+            pod_cidr=ordered(self.pod_cidr, ip_network, DEFAULT_PODS),
+            service_cidr=ordered(self.service_cidr, ip_network, DEFAULT_SERVICES),
+        )
 
 
 def _text(value: Any) -> str:
@@ -94,6 +123,15 @@ def _address(value: Any) -> IPAddress:
     if address.version == 4 and address.is_reserved:
         raise ValueError(f"'{text}' is a broadcast or reserved address")
     return address
+
+
+def _vips(value: Any) -> tuple[IPAddress, ...]:
+    addresses = tuple(map(_address, split_list(value)))
+    if not addresses:
+        raise ValueError("it is empty")
+    if len({address.version for address in addresses}) != len(addresses):
+        raise ValueError(f"{', '.join(map(str, addresses))}: at most one address per family")
+    return addresses
 
 
 def _cidrs(value: Any) -> tuple[IPNetwork, ...]:
@@ -238,11 +276,18 @@ RULES: Mapping[str, Rule] = {
     "kubernetes_version": Rule(_version, "Write the version as v1.20.2, or leave it empty: then it is the bundle's."),
     "bundle": Rule(_path, "Write the path or the http(s) address of the bundle."),
     "bundle_sha256": Rule(_sha256, "Write the 64 hexadecimal digits that sha256sum prints."),
-    "apiserver_vip": Rule(_address, "Write a free address outside all networks in use, such as 10.103.97.2."),
+    "apiserver_vip": Rule(
+        _vips,
+        "Write a free address outside all networks in use, such as 10.103.97.2; one per family, parted by a comma.",
+    ),
     "apiserver_name": Rule(_api_name, "Write a name in lower case, such as apiserver.cluster.local."),
     "apiserver_port": Rule(_api_port, "Write a number from 1 to 65535; 6443 is usual."),
     "apiserver_extra_sans": Rule(_sans, "Write a list of addresses and DNS names."),
-    "apiserver_balancer": Rule(_one_of("ipvs"), "Write ipvs."),
+    "apiserver_balancer": Rule(_one_of(*MODES), "Write ipvs, localhost or external."),
+    "apiserver_external_address": Rule(
+        _address,
+        "Write the balancer's address. For one that is known by a name, set apiserver_name to the name and leave this empty.",
+    ),
     "pod_cidr": Rule(_cidrs, _NETWORK.format("100.64.0.0/10")),
     "service_cidr": Rule(_cidrs, _NETWORK.format("10.96.0.0/16")),
     "dns_domain": Rule(_dns_name, "Write a domain in lower case, such as cluster.local."),

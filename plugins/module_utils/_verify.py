@@ -16,7 +16,19 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 from urllib.parse import urlsplit
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
+    EXTERNAL,
+    IPVS,
+    LOCALHOST,
+    UNIT_OF,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, render
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import (
+    addresses_of,
+    api_addresses,
+    vip_sources,
+    virtual_servers,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._versions import VersionError, parse
 
 PROBE_LABEL = "multinic-probe"
@@ -29,8 +41,8 @@ RESTARTS_OF_INTEREST = ("etcd-", "kube-apiserver-")
 
 
 def hex_address(text: str) -> str:
-    """An address as /proc/net/ip_vs writes it: hexadecimal IPv4, or IPv6 in brackets."""
-    if text.startswith("["):
+    """An address as /proc/net/ip_vs writes it: hexadecimal IPv4, or IPv6 in brackets; ip_vs_conn leaves them out."""
+    if ":" in text:
         return str(ipaddress.ip_address(text.strip("[]")))
     return str(ipaddress.ip_address(int(text, 16)))
 
@@ -74,6 +86,11 @@ def flags_of(text: str) -> dict[str, str]:
     return dict(re.findall(r"^\s*(?:- )?[\"']?--([a-z0-9-]+)=([^\s\"']*)", text, re.MULTILINE))
 
 
+def loopback_of(etcd: Mapping[str, str]) -> str:
+    """The loopback address that an etcd listens on for clients, by its flags: kubeadm takes one family's."""
+    return "::1" if "//[::1]:" in etcd.get("listen-client-urls", "") else "127.0.0.1"
+
+
 def node_of(item: Mapping[str, Any]) -> dict[str, Any]:
     """What matters of a node of the API."""
     status, metadata, spec = item.get("status") or {}, item["metadata"], item.get("spec") or {}
@@ -114,6 +131,7 @@ def pod_of(item: Mapping[str, Any]) -> dict[str, Any]:
         "labels": dict(metadata.get("labels") or {}),
         "node": spec.get("nodeName", ""),
         "address": status.get("podIP", ""),
+        "addresses": [entry["ip"] for entry in status.get("podIPs") or () if entry.get("ip")],
         "phase": status.get("phase", ""),
         "ready": ready.get("status") == "True",
         "restarts": sum(int(entry.get("restartCount", 0)) for entry in containers),
@@ -148,6 +166,17 @@ def peers_of(me: str, pods: Sequence[Mapping[str, Any]], most: int = PROBE_PEERS
     return (after + before)[:most]
 
 
+def echoes_of(mine: Mapping[str, Any], peers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a pod pings of its peers: each of their addresses whose family it has itself."""
+    own = {":" in address for address in addresses_of(mine)}
+    return [
+        {**{key: value for key, value in peer.items() if key != "addresses"}, "address": address}
+        for peer in peers
+        for address in addresses_of(peer)
+        if (":" in address) in own
+    ]
+
+
 def probe_pods(nodes: Iterable[str], image: str, run: str) -> dict[str, Any]:
     """One pause container on each node, gone as soon as it is told to.
 
@@ -179,13 +208,22 @@ def _probe_pod(node: str, image: str, run: str) -> dict[str, Any]:
 
 
 def missing_real_servers(virtual: Optional[Mapping[str, Any]], expected: Iterable[str]) -> list[str]:
-    """The addresses that should get connections and do not."""
-    having = {real["address"] for real in (virtual or {}).get("real_servers", ()) if real["weight"] > 0}
+    """The addresses that should get connections and are not in the table: their checks fail."""
+    having = {real["address"] for real in (virtual or {}).get("real_servers", ())}
     return [address for address in expected if address not in having]
 
 
+def drained_real_servers(virtual: Mapping[str, Any], expected: Iterable[str]) -> list[str]:
+    """The addresses that are in the table with the weight 0, as keepalived has them where it is told to drain them."""
+    weights = {real["address"]: real["weight"] for real in virtual.get("real_servers", ())}
+    return [address for address in expected if weights.get(address) == 0]
+
+
+DNS_A, DNS_AAAA = 1, 28
+
+
 def dns_addresses(answer: bytes) -> list[str]:
-    """The IPv4 addresses in a DNS answer to one question."""
+    """The addresses in a DNS answer to one question."""
     count = int.from_bytes(answer[6:8], "big")
     position = _after_name(answer, 12) + 4
     found = []
@@ -193,8 +231,8 @@ def dns_addresses(answer: bytes) -> list[str]:
         position = _after_name(answer, position)
         kind, length = int.from_bytes(answer[position : position + 2], "big"), answer[position + 8 : position + 10]
         size = int.from_bytes(length, "big")
-        if kind == 1 and size == 4:
-            found.append(str(ipaddress.ip_address(answer[position + 10 : position + 14])))
+        if (kind, size) in ((DNS_A, 4), (DNS_AAAA, 16)):
+            found.append(str(ipaddress.ip_address(answer[position + 10 : position + 10 + size])))
         position += 10 + size
     return found
 
@@ -225,6 +263,32 @@ class Verdict:
         return [finding for finding in self.findings if finding.severity == "error"]
 
 
+@dataclass(frozen=True)
+class Way:
+    """One VIP as a host has it: what is planned of it, and what was seen (route, virtual_server, api)."""
+
+    vip: str
+    real_servers: Sequence[str]
+    source: str
+    seen: Mapping[str, Any]
+
+
+def ways_of(plan: Mapping[str, Any], planned: Mapping[str, Any], status: Mapping[str, Any]) -> list[Way]:
+    """A host's ways to the API server, one for each address that it is balanced at."""
+    further = {str(seen["vip"]): seen for seen in status.get("further_vips") or ()}
+    servers = virtual_servers(plan)
+    # Only a VIP has a route, and with it a source.
+    sources = vip_sources(planned) if mode_of(plan) == IPVS else [""] * len(servers)
+    return [
+        Way(server["vip"], server["real_servers"], source, further.get(server["vip"], {}) if number else status)
+        for number, (server, source) in enumerate(zip(servers, sources))
+    ]
+
+
+def mode_of(plan: Mapping[str, Any]) -> str:
+    return str(plan["apiserver"].get("balancer") or IPVS)
+
+
 class _Comparison:
     def __init__(
         self,
@@ -250,8 +314,8 @@ class _Comparison:
         self.dns_missing = str((cluster.get("dns") or {}).get("missing") or "")
         self.cluster_error = str(cluster.get("error") or "")
         self.first = str(plan["first_control_plane"])
-        self.vip = str(plan["apiserver"]["vip"])
-        self.real_servers = [str(address) for address in plan["apiserver"]["real_servers"]]
+        self.balancer = mode_of(plan)
+        self.by_dns = self.balancer == EXTERNAL and not plan["apiserver"].get("addresses")
 
     def run(self) -> Verdict:
         self.compare_nodes()
@@ -261,8 +325,9 @@ class _Comparison:
                 continue
             self.compare_kubelet(name, planned, status)
             if name not in self.foreign:
-                self.compare_balancer(name, planned, status)
-                self.compare_api(name, planned, status)
+                for way in ways_of(self.plan, planned, status):
+                    self.compare_balancer(name, way)
+                    self.compare_api(name, way)
             if planned["role"] == "control_plane":
                 self.compare_static_pods(name, planned, status)
         self.compare_etcd()
@@ -303,12 +368,13 @@ class _Comparison:
                 continue
             self.compare_version(name, node)
             self.compare_roles(name, planned, node)
-            right = node["internal_ips"][:1] == [planned["address"]]
+            wanted = addresses_of(planned)
+            right = node["internal_ips"][: len(wanted)] == wanted
             if not right:
                 self.found.error(
                     name,
                     "cluster_network",
-                    f"INTERNAL-IP {', '.join(node['internal_ips']) or 'none'}, planned {planned['address']}",
+                    f"INTERNAL-IP {', '.join(node['internal_ips']) or 'none'}, planned {', '.join(wanted)}",
                     "kubelet registered another address than the plan's, and everything that asks the API follows it.",
                     "See --node-ip in /proc/$(pgrep -x kubelet)/cmdline; cluster.yml puts a wrong one right.",
                 )
@@ -385,6 +451,7 @@ class _Comparison:
 
     def compare_kubelet(self, name: str, planned: Mapping[str, Any], status: Mapping[str, Any]) -> None:
         kubelet = status.get("kubelet") or {}
+        addresses = ",".join(addresses_of(planned))
         if not kubelet.get("running"):
             self.found.error(
                 name,
@@ -397,15 +464,15 @@ class _Comparison:
             self.found.warning(
                 name,
                 "cluster_network",
-                f"kubelet runs without --node-ip; planned is {planned['address']}",
+                f"kubelet runs without --node-ip; planned is {addresses}",
                 "It takes an address by host name or default route at each start, and may take another one tomorrow.",
                 "Give kubelet --node-ip, in /var/lib/kubelet/kubeadm-flags.env or KUBELET_EXTRA_ARGS, and restart it.",
             )
-        elif kubelet.get("node_ip") != planned["address"]:
+        elif kubelet.get("node_ip") != addresses:
             self.found.error(
                 name,
                 "cluster_network",
-                f"kubelet runs with --node-ip={kubelet.get('node_ip') or '(not set)'}, planned {planned['address']}",
+                f"kubelet runs with --node-ip={kubelet.get('node_ip') or '(not set)'}, planned {addresses}",
                 "Without the planned address kubelet takes one by host name or default route.",
                 "Run cluster.yml again: it puts the flag in /var/lib/kubelet/kubeadm-flags.env right and restarts "
                 "kubelet. If it stays, KUBELET_EXTRA_ARGS in /etc/default/kubelet or /etc/sysconfig/kubelet overrides it.",
@@ -420,38 +487,53 @@ class _Comparison:
                 "Set server: in /etc/kubernetes/kubelet.conf to the planned one and restart kubelet.",
             )
 
-    def compare_balancer(self, name: str, planned: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        route = status.get("route") or {}
-        source = planned["vip_route"]["source"]
-        if (route.get("type"), route.get("source")) != ("local", source):
+    def compare_balancer(self, name: str, way: Way) -> None:
+        if self.balancer == EXTERNAL:
+            return
+        route = way.seen.get("route") or {}
+        source = way.source
+        unit = UNIT_OF[self.balancer].partition(".")[0]
+        if self.balancer == IPVS and (route.get("type"), route.get("source")) != ("local", source):
             told = f"{route.get('type') or 'no'} route, dev {route.get('dev')}, source {route.get('source')}"
             self.found.error(
                 name,
                 "apiserver_vip",
-                f"the way to {self.vip}: {told if route else 'none'}; planned: local route with source {source}",
+                f"the way to {way.vip}: {told if route else 'none'}; planned: local route with source {source}",
                 "The source of connections to the API server is not the cluster address, and on strict networks they fail.",
                 "systemctl restart multinic-vip-route",
             )
-        virtual = status.get("virtual_server")
+        virtual = way.seen.get("virtual_server")
         if virtual is None:
             self.found.error(
                 name,
                 "apiserver_vip",
-                f"IPVS has no virtual server {self.vip}:{self.plan['apiserver']['port']}",
-                "This host does not reach the API server through the VIP.",
-                "systemctl restart multinic-apiserver-balancer; see journalctl -u multinic-apiserver-balancer.",
+                f"{'IPVS has no virtual server' if self.balancer == IPVS else 'no proxy answers for'} "
+                f"{literal(way.vip)}:{self.plan['apiserver']['port']}",
+                "This host does not reach the API server through the VIP."
+                if self.balancer == IPVS
+                else "This host does not reach the API server, or a control plane only its own.",
+                f"systemctl restart {unit}; see journalctl -u {unit}.",
             )
             return
-        missing = missing_real_servers(virtual, self.real_servers)
+        missing = missing_real_servers(virtual, way.real_servers)
         if missing:
             self.found.error(
                 name,
                 "",
                 f"no connections are sent to {', '.join(missing)}",
                 "The balancer's checks of these control planes fail.",
-                "See journalctl -u multinic-apiserver-balancer here, and kube-apiserver there.",
+                f"See journalctl -u {unit} here, and kube-apiserver there.",
             )
-        strangers = [r["address"] for r in virtual["real_servers"] if r["address"] not in self.real_servers]
+        drained = drained_real_servers(virtual, way.real_servers)
+        if drained:
+            self.found.warning(
+                name,
+                "apiserver_drained",
+                f"{', '.join(drained)} gets no new connections: its weight is 0, it is drained",
+                "The others carry its share, and there is one less to lose.",
+                "When the work on it is done, run cluster.yml --tags apiserver_balancer without it in apiserver_drained.",
+            )
+        strangers = [r["address"] for r in virtual["real_servers"] if r["address"] not in way.real_servers]
         if strangers and self.complete:
             self.found.error(
                 name,
@@ -461,30 +543,34 @@ class _Comparison:
                 "Run cluster.yml without --limit, so that all hosts learn the present control planes.",
             )
 
-    def compare_api(self, name: str, planned: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        api = status.get("api") or {}
+    def compare_api(self, name: str, way: Way) -> None:
+        api = way.seen.get("api") or {}
         if not api.get("ok"):
             self.found.error(
                 name,
                 "apiserver_vip",
-                f"GET /readyz through {self.vip}: {api.get('error') or 'not asked'}",
+                f"GET /readyz through {way.vip}: {api.get('error') or 'not asked'}",
                 "The host does not reach the API server as its kubelet does.",
-                "The lines above on the route and the virtual server say where it ends.",
+                "The lines above on the route and the virtual server say where it ends."
+                if self.balancer == IPVS
+                else "See journalctl -u multinic-apiserver-proxy here."
+                if self.balancer == LOCALHOST
+                else "See that the balancer listens, and that its servers are the control planes.",
             )
-        elif api.get("source") != planned["address"]:
+        elif self.balancer == IPVS and api.get("source") != way.source:
             self.found.error(
                 name,
                 "apiserver_vip",
-                f"the API server was reached from {api.get('source')}, planned {planned['address']}",
+                f"the API server was reached from {api.get('source')}, planned {way.source}",
                 "Traffic to the API server does not run on the cluster network.",
                 "systemctl restart multinic-vip-route",
             )
-        if self.vip not in (api.get("resolved") or ()):
+        if not self.by_dns and way.vip not in (api.get("resolved") or ()):
             self.found.error(
                 name,
                 "apiserver_name",
                 f"{self.plan['apiserver']['name']} is {', '.join(api.get('resolved') or ()) or 'unknown'} here, "
-                f"planned {self.vip}",
+                f"planned {way.vip}",
                 "kubelet and kubectl use the name.",
                 "See the block of multinic in /etc/hosts; another line or a DNS server may say otherwise.",
             )
@@ -654,7 +740,9 @@ class _Comparison:
         node = self.nodes.get(planned["node_name"]) or {}
         flags = status.get("static_pods") or {}
         peer = urlsplit((flags.get("etcd") or {}).get("initial-advertise-peer-urls", "")).hostname
-        reals = (status.get("virtual_server") or {}).get("real_servers") or ()
+        seen = [status, *(status.get("further_vips") or ())]
+        reals = [real for way in seen for real in (way.get("virtual_server") or {}).get("real_servers") or ()]
+        sources = [str((way.get("api") or {}).get("source") or "") for way in seen]
         role = "control plane" if planned["role"] == "control_plane" else "worker"
         return {
             "host": name,
@@ -666,7 +754,7 @@ class _Comparison:
             "kubelet": str((status.get("kubelet") or {}).get("node_ip") or ""),
             "apiserver": str((flags.get("kube-apiserver") or {}).get("advertise-address") or ""),
             "etcd": str(peer or ""),
-            "api_from": str((status.get("api") or {}).get("source") or ""),
+            "api_from": ", ".join(filter(None, sources)),
             "real_servers": " ".join(str(real["address"]) for real in reals if real["weight"] > 0),
         }
 
@@ -734,10 +822,10 @@ def summary(plan: Mapping[str, Any], verdict: Verdict, access: str) -> str:
     lines = [
         f"Kubernetes {plan['kubernetes_version']}: {len(plan['control_plane'])} control planes, "
         f"{len(plan['hosts']) - len(plan['control_plane'])} further workers, cni {plan['cni']['name']}",
-        f"API server: https://{apiserver['endpoint']} = VIP {apiserver['vip']}, balanced on each host by IPVS",
+        f"API server: https://{apiserver['endpoint']}{_balanced(plan)}",
         "",
         *table(
-            ("NODE", "READY", "ROLE", "KUBELET", "APISERVER", "ETCD PEER", "API FROM", "IPVS REAL SERVERS"),
+            ("NODE", "READY", "ROLE", "KUBELET", "APISERVER", "ETCD PEER", "API FROM", "REAL SERVERS"),
             [
                 tuple(row[k] for k in ("node", "ready", "role", "kubelet", "apiserver", "etcd", "api_from"))
                 + (short(row["real_servers"].split()),)
@@ -758,6 +846,18 @@ def summary(plan: Mapping[str, Any], verdict: Verdict, access: str) -> str:
         "  kubectl get pods -A -o wide",
     ]
     return "\n".join(lines)
+
+
+def _balanced(plan: Mapping[str, Any]) -> str:
+    """Where the API's name leads, and who balances it."""
+    addresses = ", ".join(api_addresses(plan))
+    mode = mode_of(plan)
+    if mode == IPVS:
+        return f" = VIP {addresses}, balanced on each host by IPVS"
+    if mode == LOCALHOST:
+        return f" = {addresses}, balanced on each host by a proxy"
+    by_name = addresses == plan["apiserver"]["name"]
+    return f"{'' if by_name else f' = {addresses}'}, balanced outside of the cluster"
 
 
 def short(addresses: Sequence[str]) -> str:

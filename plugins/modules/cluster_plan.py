@@ -73,11 +73,16 @@ ansible_facts:
         apiserver:
           name: apiserver.cluster.local
           vip: 10.103.97.2
+          vips: [10.103.97.2]
+          addresses: [10.103.97.2]
           port: 6443
           endpoint: apiserver.cluster.local:6443
           balancer: ipvs
           sans: [apiserver.cluster.local, 10.103.97.2]
           real_servers: [192.168.253.129]
+          virtual_servers:
+            - vip: 10.103.97.2
+              real_servers: [192.168.253.129]
         hosts:
           master1:
             node_name: master1
@@ -88,8 +93,12 @@ ansible_facts:
             addresses: [192.168.253.129]
             prefix: 24
             network: 192.168.253.0/24
+            networks: [192.168.253.0/24]
             mtu: 1500
             vip_route: {destination: 10.103.97.2/32, source: 192.168.253.129}
+            vip_routes:
+              - {destination: 10.103.97.2/32, source: 192.168.253.129}
+            sysctls: {}
             reasons: ["ens32 holds 192.168.253.129, inside 192.168.253.0/24."]
 findings:
   description: What was found, errors first. Each tells host, variable, what was found, why it matters and what to do.

@@ -35,6 +35,11 @@ options:
     description: Address at which the API server is balanced. Needed for V(host).
     type: str
     default: ""
+  balancer:
+    description: Who balances the API server on the host.
+    type: str
+    choices: [ipvs, localhost, external]
+    default: ipvs
   port:
     description: Port of the API server.
     type: int
@@ -48,6 +53,21 @@ options:
     type: list
     elements: str
     default: []
+  further_vips:
+    description: The VIPs of other families than O(vip), which are looked at in the same way.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      vip:
+        description: The address.
+        type: str
+        required: true
+      real_servers:
+        description: Control planes that should get connections.
+        type: list
+        elements: str
+        default: []
   expected_nodes:
     description: Nodes to wait for until they are Ready, and CoreDNS with them where it is deployed.
     type: list
@@ -89,6 +109,11 @@ options:
         description: Its address.
         type: str
         required: true
+      addresses:
+        description: Its addresses of all families. All that have a family in common are pinged.
+        type: list
+        elements: str
+        default: []
       uid:
         description: Its UID in the API.
         type: str
@@ -141,6 +166,7 @@ status:
       real_servers:
         - {address: 192.168.253.129, port: 6443, method: Masq, weight: 1, active: 3, inactive: 0}
     api: {ok: true, source: 192.168.253.131, server: 192.168.253.129, resolved: [10.103.97.2], seconds: 0.02}
+    further_vips: []
     static_pods: {}
     etcd: {}
 cluster:
@@ -177,11 +203,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _verify as core
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
+    EXTERNAL,
+    IPVS,
+    LOCALHOST,
+    MODES,
+    proxy_as_virtual_server,
+)
 from ansible_collections.multinic.kubernetes.plugins.module_utils._dns import missing_dns
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import (
     BIN_DIR,
@@ -190,6 +223,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl impor
     find_kubectl,
     kubeconfig_server,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._proxy_status import proxy_status
 
 KUBELET_CONF = Path("/etc/kubernetes/kubelet.conf")
 MANIFESTS = Path("/etc/kubernetes/manifests")
@@ -198,9 +232,19 @@ ETCD_PKI = Path("/etc/kubernetes/pki/etcd")
 ARGUMENT_SPEC: dict[str, Any] = {
     "sections": {"type": "list", "elements": "str", "choices": ["host", "cluster"], "default": ["host"]},
     "vip": {"type": "str", "default": ""},
+    "balancer": {"type": "str", "choices": list(MODES), "default": IPVS},
     "port": {"type": "int", "default": 6443},
     "server_name": {"type": "str", "default": "apiserver.cluster.local"},
     "real_servers": {"type": "list", "elements": "str", "default": []},
+    "further_vips": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "vip": {"type": "str", "required": True},
+            "real_servers": {"type": "list", "elements": "str", "default": []},
+        },
+    },
     "expected_nodes": {"type": "list", "elements": "str", "default": []},
     "wait": {"type": "int", "default": 120},
     "kubeconfig": {"type": "path", "default": "/etc/kubernetes/admin.conf"},
@@ -214,6 +258,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "options": {
             "node": {"type": "str", "required": True},
             "address": {"type": "str", "required": True},
+            "addresses": {"type": "list", "elements": "str", "default": []},
             "uid": {"type": "str", "required": True},
         },
     },
@@ -224,7 +269,7 @@ CLONE_NEWNET = 0x40000000
 IP_MTU_DISCOVER = 10
 IP_PMTUDISC_DO = 2
 SIOCGIFMTU = 0x8921
-ICMP_OVERHEAD = 28
+IPV6_MTU_DISCOVER = 23
 PATIENCE = 10
 
 
@@ -245,9 +290,11 @@ class Host:
     def status(self) -> dict[str, Any]:
         return {
             "kubelet": self.kubelet(),
-            "route": self.route(),
-            "virtual_server": self.virtual_server(),
-            "api": self.api(),
+            **self.way(self.params["vip"], self.params["real_servers"]),
+            "further_vips": [
+                {"vip": further["vip"], **self.way(further["vip"], further["real_servers"])}
+                for further in self.params["further_vips"]
+            ],
             "static_pods": {
                 path.stem: core.flags_of(read(path))
                 for path in sorted(MANIFESTS.glob("*.yaml"))
@@ -266,8 +313,15 @@ class Host:
             "server": kubeconfig_server(read(KUBELET_CONF)),
         }
 
-    def route(self) -> dict[str, Any]:
-        status, out, _err = self.module.run_command(["ip", "-j", "route", "get", self.params["vip"]])
+    def way(self, vip: str, real_servers: Sequence[str]) -> dict[str, Any]:
+        return {
+            "route": self.route(vip),
+            "virtual_server": self.virtual_server(vip, real_servers),
+            "api": self.api(vip),
+        }
+
+    def route(self, vip: str) -> dict[str, Any]:
+        status, out, _err = self.module.run_command(["ip", "-j", "route", "get", vip])
         try:
             route = json.loads(out)[0] if status == 0 else {}
         except (ValueError, IndexError):
@@ -281,25 +335,37 @@ class Host:
             "gateway": route.get("gateway", ""),
         }
 
-    def virtual_server(self) -> Optional[dict[str, Any]]:
-        """The virtual server of the VIP, as soon as all expected real servers get connections, else after the wait."""
+    def virtual_server(self, vip: str, real_servers: Sequence[str]) -> Optional[dict[str, Any]]:
+        """The virtual server of the VIP, as soon as all expected real servers are in it, else after the wait.
+
+        The proxy on the host's loopback address is told in the same shape; of an external balancer nothing is known.
+        """
+        if self.params["balancer"] == EXTERNAL:
+            return None
+        look = self.proxy if self.params["balancer"] == LOCALHOST else self.ipvs
         deadline = time.monotonic() + 10
         while True:
-            found = next(
-                (
-                    server
-                    for server in core.parse_ip_vs(read(Path("/proc/net/ip_vs")))
-                    if server["address"] == self.params["vip"] and server["port"] == self.params["port"]
-                ),
-                None,
-            )
-            if not core.missing_real_servers(found, self.params["real_servers"]) or time.monotonic() > deadline:
+            found = look(vip)
+            if not core.missing_real_servers(found, real_servers) or time.monotonic() > deadline:
                 return found
             time.sleep(0.3)
 
-    def api(self) -> dict[str, Any]:
+    def ipvs(self, vip: str) -> Optional[dict[str, Any]]:
+        for server in core.parse_ip_vs(read(Path("/proc/net/ip_vs"))):
+            if server["address"] == vip and server["port"] == self.params["port"]:
+                return server
+        return None
+
+    def proxy(self, address: str) -> Optional[dict[str, Any]]:
+        try:
+            told = proxy_status(5)
+        except OSError:
+            return None
+        return proxy_as_virtual_server(address, self.params["port"], told)
+
+    def api(self, vip: str) -> dict[str, Any]:
         """Ask the API server through the VIP, as kubelet does: certificate checked, by name."""
-        vip, port, name = self.params["vip"], self.params["port"], self.params["server_name"]
+        port, name = self.params["port"], self.params["server_name"]
         found: dict[str, Any] = {"ok": False, "source": "", "server": "", "resolved": resolved(name)}
         began = time.monotonic()
         try:
@@ -340,12 +406,10 @@ class Host:
             return {}
         if mine is None:
             return {"pod_network": {"skipped": "no probe pod runs here"}}
-        if ":" in mine["address"]:
-            return {"pod_network": {"skipped": "only IPv4 pods are pinged"}}
         namespace = namespace_of(mine["uid"])
         if namespace is None:
             return {"pod_network": {"skipped": "the network namespace of the probe pod was not found"}}
-        peers = core.peers_of(me, pods)
+        peers = core.echoes_of(mine, core.peers_of(me, pods))
         dns, question = self.params["dns_address"], self.params["dns_question"]
         try:
             return inside(namespace, lambda: probe(peers, dns, question))
@@ -423,7 +487,8 @@ def real_server(source: Sequence[Any]) -> str:
 def ask_etcd(method: str, path: str, body: Optional[str] = None) -> dict[str, Any]:
     context = ssl.create_default_context(cafile=str(ETCD_PKI / "ca.crt"))
     context.load_cert_chain(ETCD_PKI / "healthcheck-client.crt", ETCD_PKI / "healthcheck-client.key")
-    connection = HTTPSConnection("127.0.0.1", 2379, timeout=5, context=context)
+    flags = core.flags_of(read(MANIFESTS / "etcd.yaml"))
+    connection = HTTPSConnection(core.loopback_of(flags), 2379, timeout=5, context=context)
     try:
         connection.request(method, path, body=body)
         response = connection.getresponse()
@@ -475,8 +540,12 @@ def inside(namespace: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any
 def probe(peers: Sequence[Mapping[str, Any]], dns_address: str, question: str) -> dict[str, Any]:
     mtu = mtu_of("eth0")
     addresses = [str(peer["address"]) for peer in peers]
-    small = ping(addresses, 56)
-    full = ping([address for address in addresses if address in small], mtu - ICMP_OVERHEAD)
+    small, full = set(), set()
+    for echo in ECHOES:
+        mine = [address for address in addresses if (":" in address) == echo.ipv6]
+        answered = ping(echo, mine, 56) if mine else set()
+        small |= answered
+        full |= ping(echo, sorted(answered), mtu - echo.overhead) if answered else set()
     found: dict[str, Any] = {
         "pod_network": {
             "mtu": mtu,
@@ -496,34 +565,61 @@ def mtu_of(card: str) -> int:
         return int(struct.unpack_from("i", fcntl.ioctl(any_socket.fileno(), SIOCGIFMTU, request), 16)[0])
 
 
-def ping(addresses: Sequence[str], size: int) -> set[str]:
+class Echo(NamedTuple):
+    """ICMP's echo in one family."""
+
+    family: int
+    protocol: int
+    request: int
+    reply: int
+    discover: tuple[int, int, int]  # the socket option by which nothing is fragmented, neither here nor on the way
+    overhead: int  # bytes of the IP and ICMP headers
+
+    @property
+    def ipv6(self) -> bool:
+        return self.family == socket.AF_INET6
+
+    def message(self, packet: bytes) -> bytes:
+        """What a raw socket received, without IPv4's header; IPv6's is never there."""
+        return packet if self.ipv6 else packet[(packet[0] & 0x0F) * 4 :]
+
+
+ECHOES = (
+    Echo(socket.AF_INET, socket.IPPROTO_ICMP, 8, 0, (socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO), 28),
+    Echo(
+        socket.AF_INET6, socket.IPPROTO_ICMPV6, 128, 129, (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_DO), 48
+    ),
+)
+
+
+def ping(echo: Echo, addresses: Sequence[str], size: int) -> set[str]:
     """The addresses that answer an echo request of this many bytes, sent unfragmented; three tries within 3 seconds."""
     answered: set[str] = set()
     identity = os.getpid() & 0xFFFF
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as icmp:
-        icmp.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+    with socket.socket(echo.family, socket.SOCK_RAW, echo.protocol) as icmp:
+        icmp.setsockopt(*echo.discover)
         icmp.setblocking(False)
         for sequence in range(1, 4):
             for address in addresses:
                 if address not in answered:
-                    send_echo(icmp, address, identity, sequence, size)
+                    send_echo(icmp, echo, address, identity, sequence, size)
             deadline = time.monotonic() + 1
             while len(answered) < len(addresses) and time.monotonic() < deadline:
                 if not select.select([icmp.fileno()], [], [], max(0.0, deadline - time.monotonic()))[0]:
                     break
                 packet, sender = icmp.recvfrom(65536)
-                start = (packet[0] & 0x0F) * 4
-                kind, _code, _sum, answer_to, _sequence = struct.unpack_from("!BBHHH", packet, start)
-                if kind == 0 and answer_to == identity and sender[0] in addresses and len(packet) - start >= size:
+                message = echo.message(packet)
+                kind, _code, _sum, answer_to, _sequence = struct.unpack_from("!BBHHH", message)
+                if kind == echo.reply and answer_to == identity and sender[0] in addresses and len(message) >= size:
                     answered.add(sender[0])
     return answered
 
 
-def send_echo(icmp: socket.socket, address: str, identity: int, sequence: int, size: int) -> None:
+def send_echo(icmp: socket.socket, echo: Echo, address: str, identity: int, sequence: int, size: int) -> None:
     payload = bytes(max(0, size))
-    head = struct.pack(
-        "!BBHHH", 8, 0, checksum(struct.pack("!BBHHH", 8, 0, 0, identity, sequence) + payload), identity, sequence
-    )
+    # The kernel itself fills in ICMPv6's sum, which counts addresses that only it knows.
+    total = 0 if echo.ipv6 else checksum(struct.pack("!BBHHH", echo.request, 0, 0, identity, sequence) + payload)
+    head = struct.pack("!BBHHH", echo.request, 0, total, identity, sequence)
     try:
         icmp.sendto(head + payload, (address, 0))
     except OSError:  # no route, or larger than the path: shown as no answer
@@ -547,7 +643,9 @@ def ask_dns(address: str, question: str) -> dict[str, Any]:
     found: dict[str, Any] = {"question": question, "answers": [], "error": "no answer"}
     labels = b"".join(bytes([len(label)]) + label.encode() for label in question.rstrip(".").split("."))
     identity = os.getpid() & 0xFFFF
-    query = struct.pack("!HHHHHH", identity, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", 1, 1)
+    # The names' addresses are of the cluster's primary family, as is the DNS service's own.
+    kind = core.DNS_AAAA if ":" in address else core.DNS_A
+    query = struct.pack("!HHHHHH", identity, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", kind, 1)
     give_up = time.monotonic() + DNS_PATIENCE
     while time.monotonic() < give_up:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

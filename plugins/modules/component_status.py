@@ -66,6 +66,13 @@ component_status:
     kube_proxy: {mode: ipvs, settings: {mode: ipvs, exclude_cidrs: [10.103.97.2/32]}}
     units:
       kubelet.service: {active: active, sub: running, enabled: enabled}
+    guards:
+      - since: 1795514400
+        source: 192.168.253.131
+        repairs: 1
+        last: {at: 1795514460, told: "put the route to 10.103.97.2 with the source 192.168.253.131 back: it was gone"}
+        open: []
+        clashes: []
     tunnels: []
     cni: [10-bridge.conflist]
     installed: {route_source: 192.168.253.131, node_ip: 192.168.253.131}
@@ -83,6 +90,7 @@ component_status:
         error: ""
 """
 
+import glob
 import os
 import socket
 import ssl
@@ -96,9 +104,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _components as core
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import (
     BALANCER_UNIT,
+    GUARD_FOLDER,
+    GUARD_UNIT,
     ROUTE_UNIT,
     UNIT_FOLDER,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import PROXY_UNIT
 from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl import (
     BIN_DIR,
     Kubectl,
@@ -120,7 +131,8 @@ KUBECONFIGS = {
 }
 FOR_PEOPLE = {"admin": f"{KUBERNETES}/admin.conf", "super-admin": f"{KUBERNETES}/super-admin.conf"}
 UNITS = (
-    *(ROUTE_UNIT, BALANCER_UNIT, "kubelet.service", "containerd.service", "crio.service", "docker.service"),
+    *(ROUTE_UNIT, BALANCER_UNIT, GUARD_UNIT, PROXY_UNIT),
+    *("kubelet.service", "containerd.service", "crio.service", "docker.service"),
     *("keepalived.service", "haproxy.service", "chrony.service", "chronyd.service", "systemd-timesyncd.service"),
 )
 # name -> who names it (program, flag), where kubeadm puts it
@@ -157,6 +169,7 @@ TOLD = frozenset(
     )
 )
 PROXY_STATUS_PORT = 10249
+LOOPBACKS = ("127.0.0.1", "::1")  # kube-proxy answers on that of the family it binds to
 SECONDS = 3
 
 
@@ -245,6 +258,7 @@ class Components:
             "kubeconfigs": {name: self.kubeconfig(path, text) for name, (path, text) in self.kubeconfigs().items()},
             "kube_proxy": self.kube_proxy(),
             "units": self.units(),
+            "guards": [core.guard_status(read(path)) for path in sorted(glob.glob(f"{GUARD_FOLDER}/*.json"))],
             "tunnels": core.tunnels(self.run("ip", "-j", "-d", "link", "show")),
             "cni": sorted(os.listdir("/etc/cni/net.d")) if os.path.isdir("/etc/cni/net.d") else [],
             "installed": {
@@ -367,15 +381,17 @@ def resolved(name: str) -> list[str]:
 
 def proxy_mode() -> str:
     """What kube-proxy itself says, as it does to anyone on its own host; empty where it does not answer there."""
-    connection = HTTPConnection("127.0.0.1", PROXY_STATUS_PORT, timeout=SECONDS)
-    try:
-        connection.request("GET", "/proxyMode")
-        response = connection.getresponse()
-        return response.read(64).decode("ascii", "replace").strip() if response.status == 200 else ""
-    except (OSError, HTTPException):
-        return ""
-    finally:
-        connection.close()
+    for loopback in LOOPBACKS:
+        connection = HTTPConnection(loopback, PROXY_STATUS_PORT, timeout=SECONDS)
+        try:
+            connection.request("GET", "/proxyMode")
+            response = connection.getresponse()
+            return response.read(64).decode("ascii", "replace").strip() if response.status == 200 else ""
+        except (OSError, HTTPException):
+            continue
+        finally:
+            connection.close()
+    return ""
 
 
 def served(process: Process, usual: int) -> str:

@@ -19,6 +19,8 @@ description:
   - Nothing is asked and configuration files that were changed on the host are kept.
   - No service is started that did not run before, so that it first runs with its own configuration. Services that ran
     are restarted as their packages wish.
+  - The services of haproxy and keepalived are disabled where their packages were not there before, since this collection
+    runs them by units of its own.
   - On a host whose distribution the bundle does not serve, O(commands) must exist already. All that are missing are
     named in one error.
 extends_documentation_fragment:
@@ -90,6 +92,9 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_here import read_manifest
 from ansible_collections.multinic.kubernetes.plugins.module_utils._unpack import CURRENT, ROOT
 
+# Daemons that this collection runs by units of its own. Those of packages that were not there before would start one
+# more of each at the next boot.
+UNUSED_SERVICES = {"haproxy": "haproxy.service", "keepalived": "keepalived.service"}
 POLICY = Path("/usr/sbin/policy-rc.d")
 SAVED_POLICY = Path("/usr/sbin/policy-rc.d.multinic-saved")
 UNSYNCED = Path("/var/lib/multinic/packages-unsynced.json")
@@ -234,6 +239,11 @@ class Host:
             tail = "\n".join([*out.splitlines()[-10:], *err.splitlines()[-20:]])
             names = ", ".join(package.name for package in unfinished) or "none"
             raise core.PackagesError(f"dpkg failed (rc {rc}); not installed: {names}. It said:\n{tail}")
+        unused = [UNUSED_SERVICES[name] for name in UNUSED_SERVICES if selection.before.get(name) == ""]
+        if unused:
+            rc, _out, err = self.run(["systemctl", "--no-reload", "--quiet", "disable", *unused])
+            if rc != 0:
+                self.module.warn(f"{', '.join(unused)} could not be disabled: {err.strip()}")
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:

@@ -15,7 +15,9 @@ description:
   - The order is fixed. Kernel modules, sysctls, swap, directories, files, links, blocks and lines, then units.
   - Files are written beside their place and renamed over it, so that no reader ever sees half a file. All files that
     have O(files[].validate) are validated before the first one is put in place.
-  - Restarts that an interrupted run owed are remembered in C(/run/multinic) and made up for by the next run.
+  - What kernel parameters were before they were first set is kept in C(/var/lib/multinic/sysctls-before.json), for the day
+    that the host leaves its cluster.
+  - Restarts and reloads that an interrupted run owed are remembered in C(/run/multinic) and made up for by the next run.
 extends_documentation_fragment:
   - multinic.kubernetes._attributes
 attributes:
@@ -107,6 +109,13 @@ options:
         type: str
       restart:
         description: Units that are restarted once, at the end, when this file changed and they are running.
+        type: list
+        elements: str
+        default: []
+      reload:
+        description:
+          - Units that are reloaded once, at the end, when this file changed and they are running. One that is restarted
+            as well is only restarted.
         type: list
         elements: str
         default: []
@@ -249,6 +258,12 @@ restarted:
   type: list
   elements: str
   sample: ["chrony.service"]
+reloaded:
+  description: Units that were reloaded because one of their files changed.
+  returned: success
+  type: list
+  elements: str
+  sample: ["multinic-apiserver-balancer.service"]
 """
 
 import contextlib
@@ -275,6 +290,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils import _host_s
 READ_LIMIT = 64 * 1024
 PENDING_FOLDER = Path("/run/multinic")
 SYSCTLS = Path("/proc/sys")
+SYSCTLS_BEFORE = Path(core.SYSCTLS_BEFORE)
 UNIT_PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload")
 
 ATTRIBUTES: dict[str, Any] = {"owner": {"type": "str"}, "group": {"type": "str"}}
@@ -305,6 +321,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "validate": {"type": "str"},
             "restart": {"type": "list", "elements": "str", "default": []},
+            "reload": {"type": "list", "elements": "str", "default": []},
             "sensitive": {"type": "bool", "default": False},
             "backup": {"type": "bool", "default": False},
             "if_exists": {"type": "path"},
@@ -356,6 +373,7 @@ class Host:
         self.module = module
         self.params: dict[str, Any] = dict(module.params)
         self.pending_path = PENDING_FOLDER / f"restart-{self.params['name']}.json"
+        self.pending_reload_path = PENDING_FOLDER / f"reload-{self.params['name']}.json"
         self.staged: list[Path] = []
 
     def fail(self, message: str) -> NoReturn:
@@ -373,7 +391,7 @@ class Host:
     # -- reading --
 
     def observe(self) -> core.Found:
-        pending = self.pending()
+        pending, pending_reloads = self.pending(self.pending_path), self.pending(self.pending_reload_path)
         for key in ("blocks", "absent_lines"):
             for entry in self.params.get(key) or []:
                 entry["path"] = str(Path(entry["path"]).resolve())
@@ -387,13 +405,14 @@ class Host:
             sysctls={key: self.sysctl(key) for key in self.params["sysctls"] or {}},
             swaps=self.swaps() if self.params["swap"] is False else (),
             paths=paths,
-            units=self.look_at_units(core.watched_units(self.params, pending)),
+            units=self.look_at_units(core.watched_units(self.params, (*pending, *pending_reloads))),
             pending_restarts=pending,
+            pending_reloads=pending_reloads,
         )
 
-    def pending(self) -> tuple[str, ...]:
+    def pending(self, path: Path) -> tuple[str, ...]:
         try:
-            return tuple(str(unit) for unit in json.loads(self.pending_path.read_text(encoding="utf-8")))
+            return tuple(str(unit) for unit in json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return ()
 
@@ -484,8 +503,8 @@ class Host:
             rc, _out, err = self.run("swapoff", "--all")
             if rc != 0:
                 self.fail(f"swapoff --all failed (rc {rc}): {err.strip()}. Free some memory, or turn swap off by hand.")
-        if plan.restarts:
-            self.remember(plan.restarts)
+        self.remember(self.pending_path, plan.restarts)
+        self.remember(self.pending_reload_path, plan.reloads)
         self.write_all(plan.writes)
         found = self.look_at_units(list(dict.fromkeys(plan.changed_units)))
         if plan.daemon_reload or any(unit.need_reload for unit in found.values()):
@@ -494,7 +513,10 @@ class Host:
             self.systemctl(verb, names)
         if plan.restarts:
             self.systemctl("restart", plan.restarts)
-        self.pending_path.unlink(missing_ok=True)
+        if plan.reloads:
+            self.systemctl("try-reload-or-restart", plan.reloads)
+        for path in (self.pending_path, self.pending_reload_path):
+            path.unlink(missing_ok=True)
 
     def load_modules(self, names: list[str]) -> None:
         problems = []
@@ -508,7 +530,22 @@ class Host:
                 "package that holds this kernel's modules, or reboot if the kernel was upgraded since the last boot."
             )
 
+    def keep_sysctls(self, keys: list[str]) -> None:
+        """Remember what they were before us, for the day that the host leaves its cluster."""
+        path = SYSCTLS_BEFORE
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            kept = {}
+        before = core.sysctls_before(kept, {key: self.sysctl(key) for key in keys}, keys)
+        if before != kept:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            new = path.with_suffix(".new")
+            new.write_text(json.dumps(before, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            new.replace(path)
+
     def set_sysctls(self, values: list[tuple[str, str]]) -> None:
+        self.keep_sysctls([key for key, _value in values])
         problems = []
         for key, value in values:
             try:
@@ -520,11 +557,13 @@ class Host:
         if problems:
             self.fail(f"sysctls could not be set: {'; '.join(problems)}")
 
-    def remember(self, units: list[str]) -> None:
+    def remember(self, path: Path, units: list[str]) -> None:
+        if not units:
+            return
         PENDING_FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
-        new = self.pending_path.with_suffix(".new")
+        new = path.with_suffix(".new")
         new.write_text(json.dumps(units), encoding="utf-8")
-        new.replace(self.pending_path)
+        new.replace(path)
 
     def write_all(self, writes: list[core.Write]) -> None:
         for write in writes:
@@ -710,6 +749,7 @@ def main() -> None:
         changed=bool(plan.changes),
         changes=plan.changes,
         restarted=plan.restarts,
+        reloaded=plan.reloads,
         diff=plan.diff if module._diff else [],
         invocation={"module_args": core.redacted(host.params)},
     )

@@ -262,6 +262,11 @@ LIFETIME = 2 * 3600
 MARGIN = 20 * 60
 
 
+def in_url(address: str) -> str:
+    """An address as it stands in a URL."""
+    return f"[{address}]" if ":" in address else address
+
+
 class KubeadmError(Exception):
     """What went wrong, for the person who has to mend it."""
 
@@ -451,13 +456,18 @@ class Kubeadm:
             "addons": addons,
         }
 
+    @property
+    def endpoint(self) -> dict[str, Any]:
+        """Where this host's own API server answers."""
+        join: dict[str, Any] = self.own.get("controlPlane", {})
+        endpoint: dict[str, Any] = self.own.get("localAPIEndpoint") or join.get("localAPIEndpoint", {})
+        return endpoint
+
     def apiserver_healthy(self) -> bool:
         """True when this host's own API server says that it is ready."""
-        endpoint = self.own.get("localAPIEndpoint") or self.own.get("controlPlane", {}).get("localAPIEndpoint", {})
-        address = endpoint.get("advertiseAddress", "127.0.0.1")
-        host = f"[{address}]" if ":" in address else address
+        endpoint = self.endpoint
         try:
-            url = f"https://{host}:{endpoint.get('bindPort', 6443)}/readyz"
+            url = f"https://{in_url(endpoint.get('advertiseAddress', '127.0.0.1'))}:{endpoint.get('bindPort', 6443)}/readyz"
             authority = str(KUBERNETES / "pki" / "ca.crt")
             return bool(open_url(url, timeout=20, ca_path=authority, use_proxy=False).status == 200)
         except (OSError, ValueError, SSLValidationError):
@@ -466,7 +476,9 @@ class Kubeadm:
     def etcd_healthy(self) -> bool:
         """True when this host's etcd has a leader."""
         try:
-            answer = open_url("http://127.0.0.1:2381/health", timeout=10, use_proxy=False)
+            loopback = _etcd_member.loopback_beside(self.endpoint.get("advertiseAddress", ""))
+            url = f"http://{in_url(loopback)}:{_etcd_member.HEALTH_PORT}/health"
+            answer = open_url(url, timeout=10, use_proxy=False)
             return str(json.load(answer).get("health")) in ("true", "True")
         except (OSError, ValueError):
             return False
@@ -596,8 +608,7 @@ class Kubeadm:
 
     def etcd_member_arguments(self) -> list[str]:
         """The command that makes this host's etcd a member, first without a vote. It goes on where it was left."""
-        endpoint = self.own["controlPlane"]["localAPIEndpoint"]["advertiseAddress"]
-        host = f"[{endpoint}]" if ":" in endpoint else endpoint
+        host = in_url(self.own["controlPlane"]["localAPIEndpoint"]["advertiseAddress"])
         document = {
             "apiVersion": self.own["apiVersion"],
             "kind": "InitConfiguration",
@@ -904,9 +915,10 @@ class Kubeadm:
             return False
         manifest = KUBERNETES / "manifests" / "kube-apiserver.yaml"
         advertised = advertised_address(manifest.read_text()) if manifest.exists() else ""
-        if advertised and advertised != address:
+        primary = address.split(",")[0]
+        if advertised and advertised != primary:
             self.warn(
-                f"the API server of this host advertises {advertised}, the plan says {address}: kubelet's address was "
+                f"the API server of this host advertises {advertised}, the plan says {primary}: kubelet's address was "
                 "left as it is, for moving a control plane to another network is not done here"
             )
             return False

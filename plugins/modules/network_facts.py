@@ -69,6 +69,7 @@ ansible_facts:
               speed_mbps: 10000
               duplex: full
               rp_filter: 1
+              accept_ra: 1
               addresses:
                 - address: 192.168.253.129
                   prefix: 24
@@ -92,6 +93,7 @@ ansible_facts:
               table: main
               type: unicast
               scope: global
+              protocol: static
         rules:
           description: Policy routing rules.
           returned: success
@@ -149,7 +151,16 @@ ansible_facts:
           description: Whether the host is a member of a cluster, of whose, and with which version.
           returned: success
           type: dict
-          sample: {member: false, admin_conf: false, node_name: "", version: "", kubelet_conf: false, ours: false}
+          sample:
+            member: false
+            admin_conf: false
+            node_name: ""
+            version: ""
+            node_ip: ""
+            kubelet_conf: false
+            ours: false
+            balancers: [ipvs]
+            port_sharing: true
         disk:
           description: Free and total space of the file system that holds /var/lib, in MiB.
           returned: success
@@ -175,7 +186,10 @@ from typing import Any, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _facts
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import UNIT_FOLDER
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import UNIT_OF, shares_port
 
+APISERVER = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 MEMBER = Path("/var/lib/multinic/member.json")
 OURS = Path("/var/lib/multinic")
 UNITS = Path("/run/systemd/units")
@@ -216,6 +230,7 @@ class Host:
                 self.read(f"{base}/speed"),
                 self.read(f"{base}/duplex"),
                 self.read(f"/proc/sys/net/ipv4/conf/{name}/rp_filter"),
+                self.read(f"/proc/sys/net/ipv6/conf/{name}/accept_ra"),
             )
         return _facts.parse_links(self.run_ip("-j", "-d", "address", "show"), cards)
 
@@ -333,8 +348,11 @@ class Host:
             "admin_conf": os.path.exists("/etc/kubernetes/admin.conf"),
             "node_name": _facts.member_node_name(marker or ""),
             "version": _facts.member_version(marker or ""),
+            "node_ip": _facts.kubelet_node_ip(self.read("/var/lib/kubelet/kubeadm-flags.env")) if marker else "",
             "kubelet_conf": os.path.exists("/etc/kubernetes/kubelet.conf"),
             "ours": OURS.is_dir(),
+            "balancers": [mode for mode, unit in UNIT_OF.items() if os.path.exists(f"{UNIT_FOLDER}/{unit}")],
+            "port_sharing": shares_port(self.read(APISERVER)) if os.path.exists(APISERVER) else None,
         }
 
     def disk(self) -> dict[str, Any]:

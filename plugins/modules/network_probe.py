@@ -59,9 +59,26 @@ options:
         type: list
         elements: int
         default: []
+  further_sources:
+    description:
+      - Source addresses of other families than O(source), for the peers that have addresses of these. The default is the
+        plan's.
+    type: list
+    elements: str
   vip:
     description: The address of the API, whose present way is asked of the kernel. The default is the plan's.
     type: str
+  further_vips:
+    description: Addresses of the API of other families than O(vip). The default is the plan's.
+    type: list
+    elements: str
+  external:
+    description: Address or name of the balancer that the user brings, which is connected to. The default is the plan's.
+    type: str
+  external_port:
+    description: Its port.
+    type: int
+    default: 6443
   etcd_folder:
     description:
       - The folder that etcd will keep its data in. How long its disk takes for a write is measured with a file that has no
@@ -138,6 +155,11 @@ network_probe:
       description: Which card and source the kernel takes to each peer, and to the VIP.
       returned: success
       type: dict
+    external:
+      description: Whether the user's balancer takes a connection (open, refused, silent, unreachable, unknown), and where.
+      returned: success
+      type: dict
+      sample: {addresses: [192.168.253.10], answer: open, error: ""}
     replies:
       description: Which card the kernel takes to each peer from the planned source; policy rules may make it another.
       returned: success
@@ -192,8 +214,10 @@ network_probe:
 
 import os
 import platform
+import socket
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Optional
 
@@ -204,6 +228,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils import (
     _kubectl,
     _packets,
     _probe,
+    _proof_api,
     _proof_host,
     _proof_paths,
 )
@@ -220,6 +245,7 @@ WRITES = 100
 WRITE_SECONDS = 2.0
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
 CLUSTER_SECONDS = 5
+EXTERNAL_SECONDS = 3
 FOLDERS = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/sbin"]
 PLUGIN_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 OURS = "Written by multinic.kubernetes"
@@ -352,6 +378,11 @@ def lookups(module: AnsibleModule, addresses: Sequence[str], source: str = "") -
     return _facts.parse_lookups(out, addresses)
 
 
+def of_family(addresses: Sequence[str], source: str) -> list[str]:
+    """Those of the family that the source has. ValueError: one of them is no address."""
+    return [address for address in addresses if ip_address(address).version == ip_address(source).version]
+
+
 def kernel_modules(names: list[str]) -> dict[str, bool]:
     """A module is there if it is loaded or built in, or its file is among those of the running kernel."""
     base = Path("/lib/modules") / platform.release()
@@ -393,6 +424,31 @@ def systemd_version(module: AnsibleModule) -> Optional[int]:
     return _probe.systemd_version(out)
 
 
+def external(name: str, port: int) -> dict[str, Any]:
+    """A connection to the balancer that the user brings, to the first of its addresses that takes one."""
+    found: dict[str, Any] = {"addresses": [], "answer": _proof_api.UNKNOWN, "error": ""}
+    try:
+        ends = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except OSError as problem:
+        return {**found, "error": str(problem)}
+    for family, kind, protocol, _canonical, end in ends:
+        found["addresses"].append(str(end[0]))
+        with socket.socket(family, kind, protocol) as door:
+            door.settimeout(EXTERNAL_SECONDS)
+            try:
+                door.connect(end)
+                return {**found, "answer": _proof_api.OPEN, "error": ""}
+            except ConnectionRefusedError:
+                answer, error = _proof_api.REFUSED, ""
+            except socket.timeout:
+                answer, error = _proof_api.SILENT, ""
+            except OSError as problem:
+                answer, error = _proof_api.UNREACHABLE, problem.strerror or str(problem)
+        if found["answer"] != _proof_api.REFUSED:
+            found.update(answer=answer, error=error)
+    return found
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -413,7 +469,11 @@ def main() -> None:
             "commands": {"type": "list", "elements": "str"},
             "cni_plugins": {"type": "list", "elements": "str"},
             "own_files": {"type": "list", "elements": "path"},
+            "further_sources": {"type": "list", "elements": "str"},
             "vip": {"type": "str"},
+            "further_vips": {"type": "list", "elements": "str"},
+            "external": {"type": "str"},
+            "external_port": {"type": "int", "default": 6443},
             "etcd_folder": {"type": "path"},
             "cluster_nodes": {"type": "bool", "default": False},
             "wait": {"type": "float", "default": 5},
@@ -424,6 +484,8 @@ def main() -> None:
     given = module.params
     peers = [dict(peer) for peer in given["peers"] or ()]
     addresses = [peer["address"] for peer in peers]
+    sources = [source for source in (given["source"], *(given["further_sources"] or ())) if source]
+    vips = [vip for vip in (given["vip"], *(given["further_vips"] or ())) if vip]
     measured: list[dict[str, Any]] = []
     trouble = ""
     arp: Optional[Arp] = None
@@ -431,16 +493,23 @@ def main() -> None:
         if given["source"]:
             arp = Arp(given["source"], given["interface"])
             arp.ask()
-        if peers:
-            measured = measure(Pinger(given["source"], given["interface"]), peers, given["wait"])
+        for source in sources if peers else ():
+            pinger = Pinger(source, given["interface"])
+            mine = [peer for peer in peers if peer["address"] in of_family(addresses, source)]
+            measured += measure(pinger, mine, given["wait"]) if mine else []
     except OSError as problem:
         trouble = str(problem)
     except ValueError as problem:
         module.fail_json(msg=f"source: {problem}")
     result: dict[str, Any] = {
         "peers": measured,
-        "lookups": lookups(module, [*addresses, *([given["vip"]] if given["vip"] else [])]),
-        "replies": lookups(module, addresses, given["source"]) if given["source"] else {},
+        "lookups": lookups(module, [*addresses, *vips]),
+        "external": external(given["external"], given["external_port"]) if given["external"] else None,
+        "replies": {
+            address: answer
+            for source in sources
+            for address, answer in lookups(module, of_family(addresses, source), source).items()
+        },
         "kernel_modules": kernel_modules(given["kernel_modules"] or []),
         "commands": commands(module, given["commands"] or []),
         "cni_plugins": cni_plugins(given["cni_plugins"] or []),

@@ -136,7 +136,7 @@ class Probe:
         except (OSError, ValueError, KeyError):
             return ""
 
-    def start(self) -> tuple[list[dict[str, str]], list[str]]:
+    def start(self) -> tuple[list[dict[str, Any]], list[str]]:
         if not self.params["nodes"]:
             return [], []
         image = self.image()
@@ -153,7 +153,7 @@ class Probe:
                 return running, trouble
             time.sleep(0.5)
 
-    def look(self) -> tuple[list[dict[str, str]], list[str]]:
+    def look(self) -> tuple[list[dict[str, Any]], list[str]]:
         answer = self.ask("get", "pods", "-l", f"app={PROBE_LABEL}", "-o", "json")
         if not answer.good:
             return [], [f"probe pods could not be listed: {answer.complaint}"]
@@ -164,9 +164,8 @@ class Probe:
         live = [pod for pod in items if not pod["metadata"].get("deletionTimestamp")]
         found = [pod_of(item) for item in live]
         running = [pod for pod in found if pod["phase"] == "Running" and pod["address"]]
-        return [{key: str(pod[key]) for key in ("node", "address", "uid")} for pod in running], self.missing(
-            found, [str(pod["node"]) for pod in running]
-        )
+        told = [{key: pod[key] for key in ("node", "address", "addresses", "uid")} for pod in running]
+        return told, self.missing(found, [str(pod["node"]) for pod in running])
 
     def missing(self, found: Sequence[dict[str, Any]], having: Sequence[str]) -> list[str]:
         pods = {pod["node"]: pod for pod in found}
@@ -190,7 +189,7 @@ def main() -> None:
     probe = Probe(module)
     if module.check_mode or not Path(module.params["kubeconfig"]).exists():
         module.exit_json(changed=False, pods=[], trouble=[])
-    pods: list[dict[str, str]] = []
+    pods: list[dict[str, Any]] = []
     trouble: list[str] = []
     try:
         if module.params["state"] == "absent":

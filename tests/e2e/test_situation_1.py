@@ -418,11 +418,11 @@ def test_doctor_names_an_address_of_the_cluster_network_for_each_component(seed_
 
 def test_doctor_finds_a_vip_route_that_was_deleted(seed_lab: Lab, tmp_path: Path) -> None:
     route = f"local {VIP} dev lo table local src 192.168.253.131"
-    seed_lab.run("node01", f"ip route del {route}")
+    seed_lab.run("node01", f"systemctl stop multinic-apiserver-guard && ip route del {route}")
     try:
         run, report = examined(seed_lab, tmp_path, expect=None)
     finally:
-        seed_lab.run("node01", f"ip route replace {route}")
+        seed_lab.run("node01", f"ip route replace {route} && systemctl start multinic-apiserver-guard")
     assert run.returncode != 0, run.tail()
     told = [item for item in report["findings"] if item["severity"] == "error" and f"the way to {VIP}" in item["found"]]
     assert [item["host"] for item in told] == ["node01"], report["findings"]
@@ -447,12 +447,12 @@ def test_worker_joined_through_the_vip(seed_lab: Lab) -> None:
 def test_without_the_vip_route_the_worker_is_cut_off(seed_lab: Lab) -> None:
     """The lab is honest: the route is what makes the API reachable, and its return is enough."""
     route = f"local {VIP} dev lo table local src 192.168.253.131"
-    seed_lab.run("node01", f"ip route del {route}")
+    seed_lab.run("node01", f"systemctl stop multinic-apiserver-guard && ip route del {route}")
     try:
         assert "192.168.160.246" in seed_lab.run("node01", f"ip -o route get {VIP}")
         assert not seed_lab.api_through_vip("node01", timeout=3)
     finally:
-        seed_lab.run("node01", f"ip route replace {route}")
+        seed_lab.run("node01", f"ip route replace {route} && systemctl start multinic-apiserver-guard")
     wait_until(lambda: seed_lab.api_through_vip("node01"), 5, "the API through the VIP from node01")
 
 

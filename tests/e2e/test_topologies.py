@@ -162,30 +162,12 @@ TOPOLOGIES: dict[str, Expected] = {
             error("node01", "the answers come back, but this host drops them", STRICT),
         ],
     ),
-    "dual-stack": Expected(
-        SAME,
-        f"{CIDR},fd00:253::/64",
-        findings=[
-            error(
-                "master1", "its cluster address fd00:253::129 is IPv6", "Set cluster_network to an IPv4 network alone"
-            ),
-            error(
-                "node01", "its cluster address fd00:253::131 is IPv6", "Set cluster_network to an IPv4 network alone"
-            ),
-        ],
-    ),
+    "dual-stack": Expected(SAME, f"{CIDR},fd00:253::/64"),
     "dual-stack-ipv4": Expected(SAME, CIDR),
     "ipv6": Expected(
-        {},
-        CIDR,
-        findings=[
-            error(
-                "master1", "its cluster address fd00:253::129 is IPv6", "Set cluster_network to an IPv4 network alone"
-            ),
-            error(
-                "node01", "its cluster address fd00:253::131 is IPv6", "Set cluster_network to an IPv4 network alone"
-            ),
-        ],
+        {"master1": ("ens32", "fd00:253::129/64", 1500), "node01": ("ens32", "fd00:253::131/64", 1500)},
+        "cidr=fd00:253::/64",
+        pods_mtu=1500,
     ),
     "secondary-address": Expected(SAME, "kubernetes-internal-ip", "v3.26.1"),
     "second-network": Expected(

@@ -26,7 +26,8 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import H
 COLLECTIONS = Path(__file__).resolve().parents[2] / ".collections"
 SETTINGS: dict[str, Any] = {"kubernetes_version": "v1.31.0", "cni": "none"}
 NETWORK = "10.20.0.0/24"
-INNER, OUTER = "10.20.0", "10.21.0"
+NETWORK_SIX = "fd00:20::/64"
+INNER, OUTER, INNER_SIX = "10.20.0", "10.21.0", "fd00:20:"
 SPACES = ["unshare", "--net", "--mount", "--propagation", "private"]
 STAY = "mount -t sysfs sysfs /sys; ip link set lo up; echo ready; exec sleep 600"
 # What Ansible does around a module, without its connection.
@@ -74,6 +75,10 @@ class Machine:
         return f"{INNER}.{self.number}"
 
     @property
+    def six(self) -> str:
+        return f"{INNER_SIX}:{self.number}"
+
+    @property
     def outer(self) -> str:
         return f"{OUTER}.{self.number}"
 
@@ -85,6 +90,9 @@ class Machine:
 
     def iptables(self, rule: str) -> None:
         self.space.run("iptables", *rule.split())
+
+    def ip6tables(self, rule: str) -> None:
+        self.space.run("ip6tables", *rule.split())
 
     def module(self, name: str, **arguments: Any) -> dict[str, Any]:
         out = self.space.run(sys.executable, "-c", RUN, name, str(COLLECTIONS), text=json.dumps(arguments))
@@ -123,6 +131,7 @@ class Lan:
             "link set ens32 up",
             "link set ens33 up",
             f"address add {machine.address}/24 dev ens32",
+            f"address add {machine.six}/64 dev ens32 nodad",
             f"address add {machine.outer}/24 dev ens33",
             f"route add default via {OUTER}.254",
         )
@@ -132,12 +141,12 @@ class Lan:
         for space in (*(machine.space for machine in self.machines), self.switch):
             space.close()
 
-    def prove(self, wait: float = 1.2, **settings: Any) -> list[Finding]:
+    def prove(self, wait: float = 1.2, network: Any = NETWORK, **settings: Any) -> list[Finding]:
         """Facts, plan, proof and verdict."""
         with ThreadPoolExecutor() as pool:
             facts = dict(zip((machine.name for machine in self.machines), pool.map(Machine.facts, self.machines)))
         hosts = [
-            Host(machine.name, place, place == 0, place > 0, facts[machine.name], "", NETWORK)
+            Host(machine.name, place, place == 0, place > 0, facts[machine.name], "", network)
             for place, machine in enumerate(self.machines)
         ]
         result = plan_cluster(hosts, {**SETTINGS, **settings})
@@ -145,7 +154,8 @@ class Lan:
 
         def probe(machine: Machine) -> dict[str, Any]:
             planned = _probe.probe_arguments(result.plan, machine.name)
-            arguments = {key: planned[key] for key in ("interface", "source", "peers", "vip")}
+            keys = ("interface", "source", "further_sources", "peers", "vip", "further_vips")
+            arguments = {key: planned[key] for key in keys}
             return machine.module("network_probe", **arguments, wait=wait)["network_probe"]
 
         began = time.monotonic()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from machines import INNER, OUTER, Lan, Space, lan
+from machines import INNER, NETWORK, NETWORK_SIX, OUTER, Lan, Space, lan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces are made by root")
 
@@ -48,6 +48,48 @@ def test_good_ways_pass_and_cost_no_waiting(three: Lan) -> None:
             assert peer["udp"].endswith("is closed")
         vip = probe["lookups"]["10.103.97.2"]
         assert (vip["dev"], vip["source"].rpartition(".")[0]) == ("ens33", OUTER)
+
+
+DUAL = [NETWORK, NETWORK_SIX]
+
+
+@pytest.mark.parametrize(("network", "ways"), [(DUAL, 4), (NETWORK_SIX, 2)])
+def test_each_family_is_tried(three: Lan, network: Any, ways: int) -> None:
+    assert told(three, wait=10, network=network) == []
+    assert three.seconds < 8, "what is good is not waited for"
+    for probe in three.measured.values():
+        assert len(probe["peers"]) == ways
+        six = [peer for peer in probe["peers"] if ":" in peer["address"]]
+        assert len(six) == 2
+        for peer in six:
+            assert (peer["milliseconds"], peer["full_milliseconds"]) != (None, None)
+            assert peer["tcp"].endswith("is refused")
+            assert probe["lookups"][peer["address"]]["source"].startswith("fd00:20::")
+
+
+def test_a_firewall_for_ipv6_alone_is_told(two: Lan) -> None:
+    two.machines[1].ip6tables("-A INPUT -p tcp --dport 6443 -j DROP")
+    two.machines[1].ip6tables("-A INPUT -p tcp --dport 10250 -j DROP")
+    one(two, r"^error host2: something lets no TCP to fd00:20::2 port 10250 from host1$", network=NETWORK_SIX)
+    one(two, r"^warning host2: no TCP passes to fd00:20::2 port 10250 from host1, though", network=DUAL)
+    assert told(two) == []
+
+
+def test_a_way_that_is_lost_in_one_family_is_told(two: Lan) -> None:
+    two.machines[1].ip6tables("-A OUTPUT -p icmpv6 --icmpv6-type echo-reply -j DROP")
+    two.machines[1].ip6tables("-A INPUT -p tcp -j DROP")
+    two.machines[1].ip6tables("-A INPUT -p udp -j DROP")
+    findings = told(two, network=DUAL)
+    assert "error host1: no answer from fd00:20::1 on ens32 to host2 (fd00:20::2)" in findings
+    assert not any("10.20.0" in text for text in findings)
+
+
+def test_a_black_hole_for_ipv6_is_told_with_the_largest_packet_that_passes(two: Lan) -> None:
+    two.machines[1].ip6tables("-A INPUT -i ens32 -m length --length 1401:65535 -j DROP")
+    assert (
+        "error host1: a packet of 1500 bytes does not pass from fd00:20::1 on ens32 to host2 (fd00:20::2); 1400 bytes do"
+        in " ".join(told(two, wait=2, network=DUAL))
+    )
 
 
 def test_a_firewall_that_drops_udp_is_told(two: Lan) -> None:

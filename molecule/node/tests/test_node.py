@@ -109,3 +109,10 @@ def test_container_runs(host: Host, manifest: dict[str, Any]) -> None:
     finally:
         host.run("ctr --namespace k8s.io task kill --signal SIGKILL molecule; sleep 1")
         host.run("ctr --namespace k8s.io task delete molecule; ctr --namespace k8s.io container delete molecule")
+
+
+def test_daemons_that_run_by_units_of_ours_do_not_start_by_their_packages_too(host: Host) -> None:
+    for name in ("haproxy", "keepalived"):
+        assert host.file(f"/lib/systemd/system/{name}.service").exists
+        assert not host.service(name).is_enabled
+        assert not host.service(name).is_running

@@ -37,13 +37,13 @@ FORWARD_CHAIN = "MULTINIC-PODS-FWD"
 SETTLE_SECONDS = 0.05
 REVIEW_SECONDS = 30.0
 WATCH_SECONDS = 240
-RTM_GROUPS = 0x1 | 0x10 | 0x40  # links, IPv4 addresses, IPv4 routes
+RTM_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # links; addresses and routes of IPv4; those of IPv6
 
 
 class Node(NamedTuple):
     name: str
-    address: str
-    pod_cidr: str
+    addresses: tuple[str, ...]  # in the API's order, the primary family first
+    pod_cidrs: tuple[str, ...]
 
 
 Route = tuple[str, str, str, str]  # destination, gateway, device, source
@@ -53,23 +53,33 @@ Route = tuple[str, str, str, str]  # destination, gateway, device, source
 
 
 def node_of(item: Mapping[str, Any]) -> Node:
-    """A node of the API, its address and pod CIDR empty while it has none."""
+    """A node of the API, without addresses and pod CIDRs while it has none."""
     status, spec = item.get("status") or {}, item.get("spec") or {}
     addresses = [entry["address"] for entry in status.get("addresses") or () if entry.get("type") == "InternalIP"]
     cidrs = spec.get("podCIDRs") or [spec.get("podCIDR") or ""]
-    return Node(
-        item["metadata"]["name"],
-        next((address for address in addresses if ":" not in address), ""),
-        next((cidr for cidr in cidrs if cidr and ":" not in cidr), ""),
-    )
+    return Node(item["metadata"]["name"], tuple(addresses), tuple(filter(None, cidrs)))
+
+
+def remembered(entry: Any) -> Node:
+    """A node as it was written to the disk. TypeError or ValueError: it is none."""
+    name, addresses, cidrs = entry
+    if not (isinstance(addresses, list) and isinstance(cidrs, list)):
+        raise TypeError(f"{entry!r} is no node")
+    return Node(str(name), tuple(map(str, addresses)), tuple(map(str, cidrs)))
+
+
+def of_family(values: Iterable[str], like: str) -> str:
+    """The first address or network of the family that another has, or empty."""
+    return next((value for value in values if (":" in value) == (":" in like)), "")
 
 
 def wanted_routes(nodes: Iterable[Node], me: str, device: str, source: str) -> dict[str, Route]:
-    """A route to the pods of each other node, by destination."""
+    """A route to the pods of each other node, by destination, in the family of the source."""
+    ways = ((node.name, of_family(node.pod_cidrs, source), of_family(node.addresses, source)) for node in nodes)
     return {
-        node.pod_cidr: (node.pod_cidr, node.address, device, source)
-        for node in nodes
-        if node.name != me and node.pod_cidr and node.address and node.address != source
+        cidr: (cidr, address, device, source)
+        for name, cidr, address in ways
+        if name != me and cidr and address and address != source
     }
 
 
@@ -102,8 +112,9 @@ def route_commands(wanted: Mapping[str, Route], found: Mapping[str, Route]) -> l
     return commands
 
 
-def conflist(pod_cidr: str, mtu: int, bridge: str) -> str:
-    """The CNI configuration of this host."""
+def conflist(pod_cidrs: Iterable[str], mtu: int, bridge: str) -> str:
+    """The CNI configuration of this host: pods get an address of each family."""
+    subnets = list(pod_cidrs)
     chain: dict[str, Any] = {
         "cniVersion": "0.4.0",
         "name": "multinic-bridge",
@@ -116,7 +127,11 @@ def conflist(pod_cidr: str, mtu: int, bridge: str) -> str:
                 "ipMasq": False,
                 "hairpinMode": True,
                 "mtu": mtu,
-                "ipam": {"type": "host-local", "ranges": [[{"subnet": pod_cidr}]], "routes": [{"dst": "0.0.0.0/0"}]},
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{"subnet": subnet}] for subnet in subnets],
+                    "routes": [{"dst": "::/0" if ":" in subnet else "0.0.0.0/0"} for subnet in subnets],
+                },
             },
             {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
         ],
@@ -125,14 +140,19 @@ def conflist(pod_cidr: str, mtu: int, bridge: str) -> str:
 
 
 def chain_rules(pod_cidr: str, service_cidr: str, node_addresses: Iterable[str]) -> dict[str, list[str]]:
-    """Our two chains. Pods are seen by their own address inside the cluster, by the host's address outside."""
+    """Our two chains of one family. Pods are seen by their own address inside the cluster, by the host's outside.
+
+    Pods with public IPv6 addresses are seen by their own outside, too: nobody needs to be hidden there.
+    """
     nodes = sorted(set(node_addresses), key=ipaddress.ip_address)
+    pods = ipaddress.ip_network(pod_cidr)
+    public = pods.version == 6 and pods.is_global
     return {
         NAT_CHAIN: [
             f"-A {NAT_CHAIN} -d {pod_cidr} -j RETURN",
-            *(f"-A {NAT_CHAIN} -d {address}/32 -j RETURN" for address in nodes),
-            f"-A {NAT_CHAIN} -d 224.0.0.0/4 -j RETURN",
-            f"-A {NAT_CHAIN} -j MASQUERADE",
+            *(f"-A {NAT_CHAIN} -d {address}/{pods.max_prefixlen} -j RETURN" for address in nodes),
+            f"-A {NAT_CHAIN} -d {'ff00::/8' if pods.version == 6 else '224.0.0.0/4'} -j RETURN",
+            f"-A {NAT_CHAIN} -j {'RETURN' if public else 'MASQUERADE'}",
         ],
         FORWARD_CHAIN: [
             f"-A {FORWARD_CHAIN} -m conntrack --ctstate INVALID -j RETURN",
@@ -289,8 +309,8 @@ class PodNetwork:
         self.state = Path(config["state_path"])
         self.nodes: dict[str, Node] = {}
         with contextlib.suppress(OSError, ValueError, TypeError):
-            remembered = json.loads(self.state.read_text(encoding="utf-8"))
-            self.nodes = {fields[0]: Node(*fields) for fields in remembered}
+            nodes = [remembered(entry) for entry in json.loads(self.state.read_text(encoding="utf-8"))]
+            self.nodes = {node.name: node for node in nodes}
 
     def learn(self, nodes: dict[str, Node]) -> None:
         self.nodes = nodes
@@ -299,56 +319,62 @@ class PodNetwork:
     def reconcile(self, rules: bool) -> None:
         if not self.nodes:
             return
-        self.keep_routes()
+        for family in self.config["families"]:
+            self.keep_routes(str(family["address"]))
         self.keep_conflist()
-        if rules:
-            self.keep_rules()
+        for family in self.config["families"] if rules else ():
+            self.keep_rules(family)
 
-    def keep_routes(self) -> None:
-        me, device, source = (str(self.config[key]) for key in ("node_name", "interface", "address"))
-        status, listing = run("ip", "-j", "-4", "route", "show", "proto", PROTOCOL)
+    def keep_routes(self, source: str) -> None:
+        """The routes of the family that the host's address has."""
+        me, device, flag = str(self.config["node_name"]), str(self.config["interface"]), "-6" if ":" in source else "-4"
+        status, listing = run("ip", "-j", flag, "route", "show", "proto", PROTOCOL)
         if status != 0:
-            self.log.say("routes", f"cannot read the routes: {listing}")
+            self.log.say(f"routes {flag}", f"cannot read the routes: {listing}")
             return
         wanted = wanted_routes(self.nodes.values(), me, device, source)
         for command in route_commands(wanted, found_routes(json.loads(listing or "[]"))):
-            status, message = run("ip", "-4", *command)
-            told = " ".join(command)
+            status, message = run("ip", flag, *command)
+            told = " ".join([flag, *command])
             self.log.say(command[2], f"ip {told}" if status == 0 else f"ip {told}: {message}; waiting for the network")
             if status == 0:
                 self.log.last.pop(command[2], None)
 
     def keep_conflist(self) -> None:
         mine = self.nodes.get(str(self.config["node_name"]))
-        if mine is None or not mine.pod_cidr:
-            self.log.say("conflist", f"node {self.config['node_name']} has no pod CIDR yet")
+        held = mine.pod_cidrs if mine else ()
+        cidrs = [of_family(held, str(family["pod_cidr"])) for family in self.config["families"]]
+        if not all(cidrs):
+            self.log.say("conflist", f"node {self.config['node_name']} has no pod CIDR of each family yet")
             return
         path = Path(self.config["conflist_path"])
-        if write(path, conflist(mine.pod_cidr, int(self.config["mtu"]), str(self.config["bridge"]))):
-            self.log.say("conflist", f"{path}: pods of this node are in {mine.pod_cidr}")
+        if write(path, conflist(cidrs, int(self.config["mtu"]), str(self.config["bridge"]))):
+            self.log.say("conflist", f"{path}: pods of this node are in {', '.join(cidrs)}")
 
-    def keep_rules(self) -> None:
-        pod_cidr = str(self.config["pod_cidr"])
-        addresses = [node.address for node in self.nodes.values() if node.address]
-        rules = chain_rules(pod_cidr, str(self.config["service_cidr"]), addresses)
+    def keep_rules(self, family: Mapping[str, Any]) -> None:
+        pod_cidr = str(family["pod_cidr"])
+        iptables = "ip6tables" if ":" in pod_cidr else "iptables"
+        addresses = [address for node in self.nodes.values() if (address := of_family(node.addresses, pod_cidr))]
+        rules = chain_rules(pod_cidr, str(family["service_cidr"]), addresses)
         for chain, (table, how, start, rule) in entries(pod_cidr).items():
-            found = run("iptables", "-w", "-t", table, "-S", chain)[1].splitlines()
+            about = f"{iptables} {chain}"
+            found = run(iptables, "-w", "-t", table, "-S", chain)[1].splitlines()
             if [line for line in found if line.startswith("-A")] != rules[chain]:
                 text = restore_input(table, chain, rules[chain])
-                status, message = run("iptables-restore", "-w", "--noflush", stdin=text)
+                status, message = run(f"{iptables}-restore", "-w", "--noflush", stdin=text)
                 if status != 0:
-                    self.log.say(chain, f"cannot set {chain} in table {table}: {first_line(message)}")
+                    self.log.say(about, f"{iptables}: cannot set {chain} in table {table}: {first_line(message)}")
                     continue
-                self.log.say(chain, f"{chain} is set in table {table}: {len(rules[chain])} rules")
-                self.log.last.pop(chain, None)
-            if run("iptables", "-w", "-t", table, "-C", start, *rule)[0] != 0:
-                status, message = run("iptables", "-w", "-t", table, how, start, *rule)
+                self.log.say(about, f"{iptables}: {chain} is set in table {table}: {len(rules[chain])} rules")
+                self.log.last.pop(about, None)
+            if run(iptables, "-w", "-t", table, "-C", start, *rule)[0] != 0:
+                status, message = run(iptables, "-w", "-t", table, how, start, *rule)
                 told = (
                     f"cannot enter {chain} from {start}: {first_line(message)}" if status else f"{start} enters {chain}"
                 )
-                self.log.say(start, told)
+                self.log.say(f"{iptables} {start}", f"{iptables}: {told}")
                 if status == 0:
-                    self.log.last.pop(start, None)
+                    self.log.last.pop(f"{iptables} {start}", None)
 
 
 def first_line(text: str) -> str:

@@ -58,7 +58,7 @@ MANIFEST: dict[str, Any] = {
             "path": "packages/debian-12/x.deb",
             "kind": "package",
             "distribution": "debian-12",
-            "package": "x",
+            "package": "haproxy",
             "version": "1",
         },
     ],

@@ -37,12 +37,42 @@ NODES = [
 ]
 
 
-def test_node_of_takes_internal_address_and_ipv4_cidr(program: ModuleType) -> None:
-    dual = item("n", "192.168.253.5")
-    dual["status"]["addresses"].insert(0, {"type": "InternalIP", "address": "fd00::5"})
-    dual["spec"] = {"podCIDR": "fd01::/64", "podCIDRs": ["fd01::/64", "100.64.9.0/24"]}
-    assert program.node_of(dual) == ("n", "192.168.253.5", "100.64.9.0/24")
-    assert program.node_of(item("new")) == ("new", "", "")
+def dual(name: str, last: int, pods: int) -> dict[str, Any]:
+    """A node with two families."""
+    node = item(name, f"192.168.253.{last}", f"100.64.{pods}.0/24")
+    node["status"]["addresses"].insert(1, {"type": "InternalIP", "address": f"fd00:253::{last}"})
+    node["spec"]["podCIDRs"].append(f"fd00:100:64:{pods}::/64")
+    return node
+
+
+def test_a_node_has_an_address_and_pods_of_each_family(program: ModuleType) -> None:
+    assert program.node_of(dual("n", 131, 2)) == (
+        "n",
+        ("192.168.253.131", "fd00:253::131"),
+        ("100.64.2.0/24", "fd00:100:64:2::/64"),
+    )
+    assert program.node_of(item("new")) == ("new", (), ())
+
+
+def test_each_family_has_routes_of_its_own(program: ModuleType) -> None:
+    nodes = [program.node_of(dual("master1", 129, 0)), program.node_of(dual("node01", 131, 1))]
+    assert program.wanted_routes(nodes, "master1", "ens32", "192.168.253.129") == {
+        "100.64.1.0/24": ("100.64.1.0/24", "192.168.253.131", "ens32", "192.168.253.129")
+    }
+    wanted = program.wanted_routes(nodes, "master1", "ens32", "fd00:253::129")
+    assert wanted == {
+        "fd00:100:64:1::/64": ("fd00:100:64:1::/64", "fd00:253::131", "ens32", "fd00:253::129"),
+    }
+    listing = [
+        {
+            "dst": "fd00:100:64:1::/64",
+            "gateway": "fd00:253::131",
+            "dev": "ens32",
+            "prefsrc": "fd00:253::129",
+            "metric": 1024,
+        }
+    ]
+    assert program.route_commands(wanted, program.found_routes(listing)) == []
 
 
 def test_routes_lead_to_all_other_nodes_that_have_pods(program: ModuleType) -> None:
@@ -78,12 +108,32 @@ def test_a_single_address_route_is_compared_as_a_network(program: ModuleType) ->
 
 
 def test_conflist_is_what_the_plugins_read(program: ModuleType) -> None:
-    chain = json.loads(program.conflist("100.64.2.0/24", 1450, "cni0"))
+    chain = json.loads(program.conflist(["100.64.2.0/24"], 1450, "cni0"))
     bridge, portmap = chain["plugins"]
     assert bridge["mtu"] == 1450
     assert bridge["ipMasq"] is False
     assert bridge["ipam"]["ranges"] == [[{"subnet": "100.64.2.0/24"}]]
+    assert bridge["ipam"]["routes"] == [{"dst": "0.0.0.0/0"}]
     assert portmap["capabilities"] == {"portMappings": True}
+
+
+def test_pods_get_an_address_and_a_route_of_each_family(program: ModuleType) -> None:
+    chain = json.loads(program.conflist(["fd00:100:64:2::/64", "100.64.2.0/24"], 1450, "cni0"))
+    ipam = chain["plugins"][0]["ipam"]
+    assert ipam["ranges"] == [[{"subnet": "fd00:100:64:2::/64"}], [{"subnet": "100.64.2.0/24"}]]
+    assert ipam["routes"] == [{"dst": "::/0"}, {"dst": "0.0.0.0/0"}]
+
+
+@pytest.mark.parametrize(("pods", "last"), [("fd00:100:64::/48", "MASQUERADE"), ("2a01:4f8:64::/48", "RETURN")])
+def test_ipv6_pods_are_masqueraded_unless_they_are_public(program: ModuleType, pods: str, last: str) -> None:
+    rules = program.chain_rules(pods, "fd00:10:96::/112", ["fd00:253::131", "fd00:253::129"])
+    assert rules[program.NAT_CHAIN] == [
+        f"-A MULTINIC-PODS-NAT -d {pods} -j RETURN",
+        "-A MULTINIC-PODS-NAT -d fd00:253::129/128 -j RETURN",
+        "-A MULTINIC-PODS-NAT -d fd00:253::131/128 -j RETURN",
+        "-A MULTINIC-PODS-NAT -d ff00::/8 -j RETURN",
+        f"-A MULTINIC-PODS-NAT -j {last}",
+    ]
 
 
 def test_pods_keep_their_address_towards_pods_and_nodes(program: ModuleType) -> None:
@@ -145,6 +195,7 @@ def test_the_nodes_are_remembered_over_a_restart(program: ModuleType, tmp_path: 
         "node_name": "node01",
         "mtu": 1500,
         "bridge": "cni0",
+        "families": [{"pod_cidr": "100.64.0.0/10"}],
         "state_path": str(tmp_path / "nodes.json"),
         "conflist_path": str(tmp_path / "net.d/10.conflist"),
     }
@@ -156,9 +207,24 @@ def test_the_nodes_are_remembered_over_a_restart(program: ModuleType, tmp_path: 
     assert "100.64.2.0/24" in (tmp_path / "net.d/10.conflist").read_text(encoding="utf-8")
 
 
-def test_a_damaged_memory_is_no_reason_to_stop(program: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "nodes.json").write_text("[[1]", encoding="utf-8")
+@pytest.mark.parametrize("text", ["[[1]", "[[1]]", '[["node01", "192.168.253.131", "100.64.2.0/24"]]'])
+def test_a_damaged_memory_is_no_reason_to_stop(program: ModuleType, tmp_path: Path, text: str) -> None:
+    (tmp_path / "nodes.json").write_text(text, encoding="utf-8")
     assert program.PodNetwork({"state_path": str(tmp_path / "nodes.json")}).nodes == {}
+
+
+def test_the_cni_configuration_waits_for_pods_of_each_family(program: ModuleType, tmp_path: Path) -> None:
+    pods = [{"pod_cidr": "100.64.0.0/10"}, {"pod_cidr": "fd00:100:64::/48"}]
+    config = {"node_name": "node01", "mtu": 1500, "bridge": "cni0", "families": pods}
+    network = program.PodNetwork(
+        {**config, "state_path": str(tmp_path / "n.json"), "conflist_path": str(tmp_path / "c.conflist")}
+    )
+    network.learn({"node01": program.node_of(item("node01", "192.168.253.131", "100.64.2.0/24"))})
+    network.keep_conflist()
+    assert not (tmp_path / "c.conflist").exists()
+    network.learn({"node01": program.node_of(dual("node01", 131, 2))})
+    network.keep_conflist()
+    assert "fd00:100:64:2::/64" in (tmp_path / "c.conflist").read_text(encoding="utf-8")
 
 
 def test_a_message_is_told_once_until_it_changes(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

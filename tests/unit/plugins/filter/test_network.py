@@ -10,7 +10,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.multinic.kubernetes.plugins.filter import network
-from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import recorded, seed_facts
+from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import card, recorded, seed_facts
 
 OURS = {"multinic": seed_facts("master1", 129)}
 PLAIN = {
@@ -50,6 +50,17 @@ def test_all_hosts() -> None:
     assert network.calico_autodetection(BOTH, "192.168.253.0/24", "v3.19.1") == "cidr=192.168.253.0/24"
     assert network.calico_autodetection(BOTH) == "interface=^ens32$"
     assert network.can_reach_gateway(BOTH, "192.168.253.0/24") == "192.168.253.129"
+
+
+def test_two_families() -> None:
+    facts = {"multinic": {"links": [card("ens32", "192.168.253.129/24", "fd00:253::129/64")], "routes": []}}
+    both = ["192.168.253.0/24", "fd00:253::/64"]
+    assert network.cluster_address(facts, both) == "192.168.253.129"
+    route = network.vip_route(facts, "fd00:10:103:97::2", both)
+    assert route == "local fd00:10:103:97::2/128 dev lo table local src fd00:253::129"
+    assert network.vip_route(facts, "10.103.97.2", both).endswith("src 192.168.253.129")
+    assert network.calico_autodetection({"a": facts}, both, "v3.19.1") == "cidr=192.168.253.0/24,fd00:253::/64"
+    assert network.can_reach_gateway({"a": facts}, both) == "192.168.253.129"
 
 
 @pytest.mark.parametrize(

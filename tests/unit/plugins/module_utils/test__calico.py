@@ -205,10 +205,15 @@ def test_methods_that_calico_does_not_know(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encapsulation", "mtu"), [("ipip", 1480), ("vxlan", 1450), ("wireguard", 1440), ("none", 1500)]
+    ("encapsulation", "ipv4", "ipv6"), [("ipip", 20, 0), ("vxlan", 50, 70), ("wireguard", 60, 80), ("none", 0, 0)]
 )
-def test_overlay_mtu(encapsulation: str, mtu: int) -> None:
-    assert _calico.overlay_mtu(1500, encapsulation) == mtu
+def test_overlay_cost(encapsulation: str, ipv4: int, ipv6: int) -> None:
+    assert (_calico.overlay_cost(encapsulation, 4), _calico.overlay_cost(encapsulation, 6)) == (ipv4, ipv6)
+
+
+@pytest.mark.parametrize(("version", "wraps"), [("v3.22.5", False), ("v3.23.0", True), ("v4.0.0", True), ("", False)])
+def test_vxlan_for_ipv6_came_late(version: str, wraps: bool) -> None:
+    assert _calico.wraps_ipv6(version) == wraps
 
 
 @pytest.mark.parametrize(

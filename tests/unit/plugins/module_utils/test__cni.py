@@ -281,9 +281,82 @@ def test_no_method_is_an_error_that_says_what_to_do() -> None:
         patched(manifest(), IMAGES, autodetection_method=None)
 
 
-def test_ipv6_pods_need_the_operators_form() -> None:
-    with pytest.raises(cni.CniError, match=r"holds IPv6.*operator"):
-        patched(manifest(), IMAGES, pod_cidr="100.64.0.0/10,fd00:64::/48")
+DUAL_PODS = "100.64.0.0/10,fd00:100:64::/48"
+# calico.yaml's, abridged: what it holds is no JSON before calico/cni has filled it in.
+NETWORK_CONFIG = """{
+  "name": "k8s-pod-network",
+  "plugins": [{"type": "calico", "mtu": __CNI_MTU__, "ipam": {
+          "type": "calico-ipam"
+      }}]
+}"""
+
+
+def manifest_with_network() -> list[Any]:
+    documents = manifest()
+    documents[0]["data"]["cni_network_config"] = NETWORK_CONFIG
+    return documents
+
+
+def network_config(documents: list[dict[str, Any]]) -> str:
+    return str(next(doc for doc in documents if doc["kind"] == "ConfigMap")["data"]["cni_network_config"])
+
+
+def test_manifest_gives_pods_an_address_of_each_family() -> None:
+    documents = patched(manifest_with_network(), IMAGES, pod_cidr=DUAL_PODS)
+    env = env_of(documents)
+    assert (env["IP"], env["CALICO_IPV4POOL_CIDR"], env["CALICO_IPV4POOL_IPIP"]) == (
+        "autodetect",
+        "100.64.0.0/10",
+        "Always",
+    )
+    assert env["IP6_AUTODETECTION_METHOD"] == env["IP_AUTODETECTION_METHOD"]
+    assert {name: env[name] for name in env if "6" in name and "METHOD" not in name} == {
+        "IP6": "autodetect",
+        "FELIX_IPV6SUPPORT": "true",
+        "CALICO_IPV6POOL_CIDR": "fd00:100:64::/48",
+        "CALICO_IPV6POOL_VXLAN": "Never",
+        "CALICO_IPV6POOL_NAT_OUTGOING": "true",
+    }
+    config = network_config(documents)
+    assert '"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "true"\n' in config
+    assert json.loads(config.replace("__CNI_MTU__", "0"))
+    assert patched(documents, IMAGES, pod_cidr=DUAL_PODS) == documents
+
+
+def test_manifest_of_ipv6_alone_has_no_ipv4_pool() -> None:
+    documents = patched(manifest_with_network(), IMAGES, pod_cidr="2001:db8:64::/48", encapsulation="vxlan")
+    env = env_of(documents)
+    assert (env["IP"], env["CALICO_ROUTER_ID"], env["IP6"]) == ("none", "hash", "autodetect")
+    assert "CALICO_IPV4POOL_CIDR" not in env
+    assert env["CALICO_IPV6POOL_VXLAN"] == "Always"
+    assert '"assign_ipv4": "false", "assign_ipv6": "true"' in network_config(documents)
+
+
+@pytest.mark.parametrize(("cidr", "nat"), [("fd00:100:64::/48", "true"), ("2a01:4f8:64::/48", "false")])
+def test_public_pods_are_not_hidden(cidr: str, nat: str) -> None:
+    env = env_of(patched(manifest_with_network(), IMAGES, pod_cidr=cidr))
+    assert env["CALICO_IPV6POOL_NAT_OUTGOING"] == nat
+
+
+def test_ipv4_alone_leaves_the_cni_configuration_as_it_is() -> None:
+    assert network_config(patched(manifest_with_network(), IMAGES)) == NETWORK_CONFIG
+
+
+def test_another_ipam_gives_pods_no_ipv6() -> None:
+    with pytest.raises(cni.CniError, match="does not use calico-ipam"):
+        patched(manifest(), IMAGES, pod_cidr=DUAL_PODS)
+
+
+def test_installation_of_ipv6_alone_looks_for_no_ipv4_address() -> None:
+    documents = operator()
+    documents[1]["spec"]["calicoNetwork"]["nodeAddressAutodetectionV4"] = {"firstFound": True}
+    network = next(
+        doc
+        for doc in patched(documents, OPERATOR_IMAGES, pod_cidr="fd00:64::/48", encapsulation="none")
+        if doc["kind"] == "Installation"
+    )["spec"]["calicoNetwork"]
+    assert "nodeAddressAutodetectionV4" not in network
+    assert network["nodeAddressAutodetectionV6"] == {"cidrs": ["192.168.253.0/24"]}
 
 
 # --- bridge ---
@@ -295,8 +368,10 @@ def test_bridge_state_holds_what_the_program_reads() -> None:
     files = {entry["path"]: entry for entry in state["files"]}
     assert files[cni.ROUTES_PROGRAM]["content"] == "the program\n"
     config = json.loads(files[cni.ROUTES_CONFIG]["content"])
-    assert (config["node_name"], config["interface"], config["address"]) == ("node01", "eno2", "192.168.253.131")
-    assert (config["mtu"], config["pod_cidr"], config["service_cidr"]) == (8980, "100.64.0.0/10", "10.96.0.0/16")
+    assert (config["node_name"], config["interface"], config["mtu"]) == ("node01", "eno2", 8980)
+    assert config["families"] == [
+        {"address": "192.168.253.131", "pod_cidr": "100.64.0.0/10", "service_cidr": "10.96.0.0/16"}
+    ]
     assert f"{cni.ROUTES_PROGRAM} {cni.ROUTES_CONFIG}\n" in files[f"/etc/systemd/system/{cni.ROUTES_UNIT}"]["content"]
     cleanup = files.pop(cni.BOOT_CLEANUP)
     assert all(line.startswith(("# ", "R! /var/lib/cni/")) for line in cleanup["content"].splitlines())
@@ -304,19 +379,35 @@ def test_bridge_state_holds_what_the_program_reads() -> None:
 
 
 def test_bridge_tells_all_that_does_not_fit() -> None:
-    wanted = plan("bridge", pod_cidr="fd00:64::/48")
-    wanted["hosts"]["node01"].update(address="fd00::5", network="fd00::/64")
+    wanted = plan("bridge")
+    wanted["hosts"]["node01"].update(address="192.168.160.5", network="192.168.160.0/23")
+    wanted["hosts"]["master1"].update(addresses=["192.168.253.129", "fd00::5"])
     with pytest.raises(cni.CniError) as told:
         cni.bridge_state(wanted, wanted["hosts"]["master1"], "")
     for words in (
-        "node01 has the cluster address fd00::5",
-        "they are on 2",
-        "holds no IPv4 network",
+        "master1 has the address fd00::5, and pod_cidr 100.64.0.0/10 none of its family",
+        "they are on 2 (192.168.160.0/23: node01; 192.168.253.0/24: master1)",
         "Use cni: calico",
     ):
         assert words in str(told.value)
 
 
-def test_bridge_takes_the_ipv4_part_of_two_families() -> None:
-    assert cni.ipv4_of("fd00:64::/48, 100.64.0.0/10") == "100.64.0.0/10"
-    assert cni.ipv4_of("fd00:64::/48") == ""
+def test_bridge_needs_one_network_of_each_family() -> None:
+    wanted = plan("bridge", pod_cidr=DUAL_PODS, service_cidr="10.96.0.0/16,fd00:10:96::/112")
+    for number, host in enumerate(wanted["hosts"].values()):
+        host["addresses"] = [host["address"], f"fd00:253::{number}"]
+        host["networks"] = [host["network"], "fd00:253::/64"]
+    assert cni.bridge_problems(wanted) == []
+    assert cni.bridge_config(wanted, wanted["hosts"]["node01"])["families"] == [
+        {"address": "192.168.253.131", "pod_cidr": "100.64.0.0/10", "service_cidr": "10.96.0.0/16"},
+        {"address": "fd00:253::1", "pod_cidr": "fd00:100:64::/48", "service_cidr": "fd00:10:96::/112"},
+    ]
+    wanted["hosts"]["node01"]["networks"][1] = "fd00:254::/64"
+    (problem,) = cni.bridge_problems(wanted)
+    assert "they are on 2 (fd00:253::/64: master1; fd00:254::/64: node01)" in problem
+
+
+def test_the_one_of_a_family() -> None:
+    assert cni.of_family("fd00:64::/48, 100.64.0.0/10", "10.0.0.1") == "100.64.0.0/10"
+    assert cni.of_family(["fd00:64::/48"], "10.0.0.1") == ""
+    assert cni.of_family("fd00:64::/48", "fd00::1") == "fd00:64::/48"

@@ -71,8 +71,10 @@ def components(name: str) -> dict[str, Any]:
         "units": {
             "multinic-vip-route.service": ACTIVE,
             "multinic-apiserver-balancer.service": ACTIVE,
+            "multinic-apiserver-guard.service": ACTIVE,
             "containerd.service": ACTIVE,
         },
+        "guards": [{"since": NOW - DAY, "source": own, "repairs": 0, "open": [], "clashes": []}],
         "tunnels": [],
         "cni": ["10-bridge.conflist"],
         "installed": {"route_source": own, "node_ip": own},
@@ -149,7 +151,7 @@ def node(name: str) -> dict[str, Any]:
     }
 
 
-def healthy(*, ours: bool = True, change: Callable[[dict[str, Any]], None] | None = None) -> Seen:
+def healthy(*, ours: bool = True, change: Callable[[dict[str, Any]], None] | None = None, **settings: str) -> Seen:
     hosts = []
     for host in seed_cluster():
         known = copy.deepcopy(dict(host.facts or {}))
@@ -164,7 +166,7 @@ def healthy(*, ours: bool = True, change: Callable[[dict[str, Any]], None] | Non
     if change:
         change(raw)
     result = plan_cluster(
-        [replace(host, facts=raw["facts"][host.name]) for host in hosts], SETTINGS, None, running=True
+        [replace(host, facts=raw["facts"][host.name]) for host in hosts], {**SETTINGS, **settings}, None, running=True
     )
     return Seen(plan=result.plan, findings=result.findings, hosts=list(ADDRESSES), **raw)
 
@@ -200,7 +202,8 @@ def test_a_healthy_cluster_has_no_findings_and_every_address_is_the_planned_one(
     assert found.findings == []
     for name, uses in found.uses.items():
         components_here = {use.component for use in uses}
-        assert {"kubelet", "kube-proxy", "node", "VIP route", "API through the VIP"} <= components_here
+        assert {"kubelet", "kube-proxy", "node", "VIP route", "guard of the VIP"} <= components_here
+        assert "API through the VIP" in components_here
         if name in MASTERS:
             assert {"kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler"} <= components_here
         for use in uses:
@@ -269,6 +272,11 @@ PROCESSES = "components/{}/processes"
             at(f"{EVERY_UNIT}/multinic-apiserver-balancer.service", {**ACTIVE, "active": "failed", "sub": "failed"}),
             "node01",
             "multinic-apiserver-balancer.service is failed",
+        ),
+        (
+            at(f"{EVERY_UNIT}/multinic-apiserver-guard.service", {**ACTIVE, "active": "inactive", "sub": "dead"}),
+            "node01",
+            "multinic-apiserver-guard.service is inactive (dead)",
         ),
         (at(f"{EVERY_UNIT}/multinic-vip-route.service", None), "node01", "there is no unit multinic-vip-route.service"),
         (at("components/node01/kube_proxy/mode", "iptables"), "node01", "kube-proxy is in iptables mode, planned ipvs"),
@@ -355,6 +363,11 @@ def test_what_is_not_as_planned_is_an_error_of_its_host(
             at(f"{EVERY_UNIT}/multinic-vip-route.service", {**ACTIVE, "enabled": "disabled"}),
             "multinic-vip-route.service is disabled",
         ),
+        (
+            at("components/node01/guards/0/open", ["multinic-vip-route.service was stopped"]),
+            "the guard of the API server's address says: multinic-vip-route.service was stopped",
+        ),
+        (at("components/node01/guards/0/clashes", ["servers foreign"]), "something keeps changing what the guard"),
         (at("facts/node01/routes/+", default_route(f"{INTERNAL}.1", "ens32")), "2 default routes for IPv4"),
         (
             at("facts/node01/clock", {"synchronised": False, "daemon": "chrony"}),
@@ -366,6 +379,19 @@ def test_what_may_become_trouble_is_a_warning(change: Callable[[dict[str, Any]],
     found = diagnose(healthy(change=change))
     assert told(found, "error") == []
     assert any(name == "node01" and words in text for name, text in told(found, "warning")), told(found, "warning")
+
+
+def test_what_the_guards_have_done_is_told() -> None:
+    def change(raw: dict[str, Any]) -> None:
+        raw["components"]["node01"]["guards"][0].update(repairs=2, last={"at": NOW, "told": "put the route back"})
+        raw["components"]["master1"]["guards"][0].update(repairs=1, last={"at": NOW - 9, "told": "something else"})
+
+    found = diagnose(healthy(change=change))
+    assert found.findings == []
+    assert (
+        "the way to the API server is guarded on 4 hosts; repairs since the guards started: 3, the last on node01: "
+        "put the route back"
+    ) in found.tested
 
 
 def test_etcd_on_every_card_is_a_warning() -> None:
@@ -576,3 +602,53 @@ def test_proof_of_members_tells_a_broken_way() -> None:
     peer = {"name": "master1", "address": ADDRESSES["master1"], "size": 1500, "milliseconds": None}
     seen = replace(healthy(), probes={"node01": {"peers": [peer]}})
     assert [(item.host, item.severity) for item in doctor.proof_findings(seen)] == [("node01", "error")]
+
+
+# --- other ways to the API than IPVS ---------------------------------------------------------------------------------
+
+
+def by_proxy(raw: dict[str, Any]) -> None:
+    """Every host reaches the API by the proxy on its loopback address."""
+    for name in ADDRESSES:
+        raw["status"][name].update(
+            route={}, api={**status(name)["api"], "source": "127.0.0.1", "resolved": ["127.0.0.1"]}
+        )
+        host = raw["components"][name]
+        host["units"] = {"multinic-apiserver-proxy.service": ACTIVE, "containerd.service": ACTIVE}
+        host["installed"]["route_source"] = ""
+        for program in ("kubelet", "kube-proxy"):
+            host["processes"][program]["outgoing"] = [asks("127.0.0.1", "127.0.0.1")]
+            host["kubeconfigs"][program]["resolved"] = ["127.0.0.1"]
+
+
+def test_a_cluster_with_a_proxy_on_every_host_is_healthy() -> None:
+    found = diagnose(healthy(change=by_proxy, apiserver_balancer="localhost"))
+    assert found.findings == []
+    uses = {use.component: use for use in found.uses["node01"]}
+    assert uses["API (localhost)"].uses == ("127.0.0.1",)
+    assert "VIP route" not in uses
+
+
+def test_a_host_whose_proxy_is_gone_is_told() -> None:
+    def gone(raw: dict[str, Any]) -> None:
+        by_proxy(raw)
+        del raw["components"]["node01"]["units"]["multinic-apiserver-proxy.service"]
+
+    found = diagnose(healthy(change=gone, apiserver_balancer="localhost"))
+    assert told(found, "error") == [("node01", "there is no unit multinic-apiserver-proxy.service")]
+
+
+def test_to_an_external_balancer_any_card_may_lead() -> None:
+    def outside(raw: dict[str, Any]) -> None:
+        for name in ADDRESSES:
+            raw["status"][name].update(route={}, virtual_server=None)
+            raw["status"][name]["api"].update(source=EXTERNAL, resolved=["192.0.2.10"])
+            host = raw["components"][name]
+            host["units"], host["installed"]["route_source"] = {"containerd.service": ACTIVE}, ""
+            for program in ("kubelet", "kube-proxy"):
+                host["processes"][program]["outgoing"] = [asks(EXTERNAL, "192.0.2.10")]
+                host["kubeconfigs"][program]["resolved"] = ["192.0.2.10"]
+
+    found = diagnose(healthy(change=outside, apiserver_balancer="external", apiserver_external_address="192.0.2.10"))
+    # A certificate of the time before has not the balancer's address, which nobody needs: the name is what is checked.
+    assert {item.severity for item in found.findings} == {"info"}

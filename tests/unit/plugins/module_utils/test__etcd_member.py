@@ -161,3 +161,8 @@ def test_it_runs_as_a_program_without_the_collection(tmp_path: Path) -> None:
     program.write_text(Path(str(etcd.__file__)).read_text(encoding="utf-8"), encoding="utf-8")
     done = subprocess.run([sys.executable, "-I", str(program), "--help"], check=False, capture_output=True, text=True)
     assert done.returncode == 0 and "--peer-url" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("address", "loopback"), [("192.168.253.128", "127.0.0.1"), ("fd00:253::128", "::1")])
+def test_etcd_tells_of_its_health_on_the_loopback_address_of_its_family(address: str, loopback: str) -> None:
+    assert etcd.loopback_beside(address) == loopback

@@ -252,3 +252,15 @@ def test_cgroup_version(paths: tuple[bool, bool, bool], version: str) -> None:
 
 def test_active_units_by_our_names() -> None:
     assert _facts.active_among(["chrony.service", "cron.service"], _facts.TIME_DAEMONS) == ["chrony"]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ('KUBELET_KUBEADM_ARGS="--network-plugin=cni --node-ip=192.168.253.129 --x=y"', "192.168.253.129"),
+        ('KUBELET_KUBEADM_ARGS="--node-ip=192.168.253.129,fd00:253::129"', "192.168.253.129,fd00:253::129"),
+        ("KUBELET_KUBEADM_ARGS=", ""),
+    ],
+)
+def test_the_address_of_a_member_is_read_from_kubelets_flags(text: str, address: str) -> None:
+    assert _facts.kubelet_node_ip(text) == address

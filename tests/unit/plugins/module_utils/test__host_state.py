@@ -226,6 +226,26 @@ def test_a_restart_that_an_earlier_run_owed_is_made_up_for() -> None:
     assert "an earlier run" in plan.changes[0]
 
 
+def test_a_changed_file_is_read_again_without_a_restart() -> None:
+    wish = params(files=[{"path": "/etc/x", "content": "x", "reload": ["a"]}])
+    plan = core.plan(wish, Found(units=RUNNING))
+    assert (plan.restarts, plan.reloads) == ([], ["a.service"])
+    assert plan.changes == ["create /etc/x", "reload a.service (/etc/x changed)"]
+    assert core.plan(wish, Found(units={"a.service": FoundUnit("loaded", "inactive")})).reloads == []
+
+
+def test_a_unit_that_is_restarted_is_not_reloaded_as_well() -> None:
+    files = [{"path": "/etc/x", "content": "x", "reload": ["a"]}, {"path": "/etc/y", "content": "y", "restart": ["a"]}]
+    plan = core.plan(params(files=files), Found(units=RUNNING))
+    assert (plan.restarts, plan.reloads) == (["a.service"], [])
+
+
+def test_a_reload_that_an_earlier_run_owed_is_made_up_for() -> None:
+    plan = core.plan(params(), Found(units=RUNNING, pending_reloads=("a.service",)))
+    assert (plan.restarts, plan.reloads) == ([], ["a.service"])
+    assert "stopped" in plan.changes[0]
+
+
 @pytest.mark.parametrize("active", ["inactive", "failed"])
 def test_a_unit_that_does_not_run_is_not_restarted(active: str) -> None:
     wish = params(files=[{"path": "/etc/systemd/system/a.service", "content": "new\n", "restart": ["a"]}])

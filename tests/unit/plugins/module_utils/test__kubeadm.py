@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _kubeadm as kubeadm
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import Check
 from ansible_collections.multinic.kubernetes.plugins.module_utils._versions import kubeadm_api, parse
 
 GOLDEN = Path("tests/unit/fixtures/kubeadm")
@@ -118,6 +119,56 @@ def test_every_address_is_the_plans(version: str) -> None:
     assert "controlPlane" not in join(version, name="w1")
 
 
+def dual_stack(version: str) -> dict[str, Any]:
+    """The plan of a cluster with two families."""
+    whole = plan(version)
+    whole.update(pod_cidr="100.64.0.0/10,fd00:100:64::/48", service_cidr="10.96.0.0/16,fd00:10:96::/112")
+    for node in whole["hosts"].values():
+        node["addresses"] = [node["address"], f"fd00:253::{node['address'].rpartition('.')[2]}"]
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("version", "gates"),
+    [("v1.20.2", {"IPv6DualStack": True}), ("v1.21.0", None), ("v1.23.0", None), ("v1.24.0", None), ("v1.37.2", None)],
+)
+def test_two_families_are_switched_on_where_they_have_to_be(version: str, gates: dict[str, bool] | None) -> None:
+    whole = dual_stack(version)
+    documents = kubeadm.init_documents(whole, whole["hosts"]["m1"], {})
+    cluster = of_kind(documents, "ClusterConfiguration")
+    assert cluster.get("featureGates") == gates
+    assert cluster["networking"]["podSubnet"] == "100.64.0.0/10,fd00:100:64::/48"
+    assert of_kind(documents, "KubeProxyConfiguration")["clusterCIDR"] == "100.64.0.0/10,fd00:100:64::/48"
+    first = of_kind(documents, "InitConfiguration")
+    assert first["localAPIEndpoint"]["advertiseAddress"] == "192.168.253.129"
+    arguments = first["nodeRegistration"]["kubeletExtraArgs"]
+    both = "192.168.253.129,fd00:253::129"
+    assert arguments in ({"node-ip": both}, [{"name": "node-ip", "value": both}])
+
+
+def test_one_family_needs_no_gate() -> None:
+    assert "featureGates" not in of_kind(init(), "ClusterConfiguration")
+    six = {**plan(), "pod_cidr": "fd00:100:64::/48", "service_cidr": "fd00:10:96::/112"}
+    node = {**six["hosts"]["m1"], "address": "fd00:253::129", "addresses": ["fd00:253::129"]}
+    documents = kubeadm.init_documents(six, node, {})
+    assert "featureGates" not in of_kind(documents, "ClusterConfiguration")
+    assert of_kind(documents, "InitConfiguration")["localAPIEndpoint"]["advertiseAddress"] == "fd00:253::129"
+
+
+@pytest.mark.parametrize(
+    ("version", "gates", "told"),
+    [
+        ("v1.20.2", "TTLAfterFinished=true", True),
+        ("v1.20.2", "TTLAfterFinished=true,IPv6DualStack=true", False),
+        ("v1.21.0", "TTLAfterFinished=true", False),
+    ],
+)
+def test_gates_of_the_users_own_do_not_switch_a_family_off(version: str, gates: str, told: bool) -> None:
+    whole = dual_stack(version)
+    found = kubeadm.problems_of(whole, version, {"apiserver_extra_args": {"feature-gates": gates}})
+    assert [problem.path for problem in found] == (["apiserver_extra_args.feature-gates"] if told else [])
+
+
 def test_the_certificate_holds_every_name_once() -> None:
     assert of_kind(init(), "ClusterConfiguration")["apiServer"]["certSANs"] == [
         "apiserver.cluster.local",
@@ -157,18 +208,40 @@ def test_flags_are_a_map_first_and_a_list_later() -> None:
     settings = {"apiserver_extra_args": {"v": 4, "profiling": False, "audit-log-path": "-"}}
     old = of_kind(init("v1.30.0", settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
     new = of_kind(init("v1.31.0", settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
-    assert old == {"audit-log-path": "-", "profiling": "false", "v": "4"}
+    assert old == {
+        "audit-log-path": "-",
+        "permit-port-sharing": "true",
+        "profiling": "false",
+        "shutdown-delay-duration": "8s",
+        "v": "4",
+    }
     assert new == [
         {"name": "audit-log-path", "value": "-"},
+        {"name": "permit-port-sharing", "value": "true"},
         {"name": "profiling", "value": "false"},
+        {"name": "shutdown-delay-duration", "value": "8s"},
         {"name": "v", "value": "4"},
     ]
+
+
+@pytest.mark.parametrize("version", ["v1.19.2", "v1.31.0"])
+def test_a_stopping_api_server_serves_on_until_every_balancer_has_taken_it_out(version: str) -> None:
+    def delay(settings: dict[str, Any]) -> str:
+        arguments = of_kind(init(version, settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
+        named = arguments if isinstance(arguments, dict) else {item["name"]: item["value"] for item in arguments}
+        return str(named["shutdown-delay-duration"])
+
+    seconds = float(delay({}).rstrip("s"))
+    slowest = max(Check().slowest_leave(), Check(interval=2, timeout=0.4).slowest_leave())
+    # As much again as a second for slow answers and for what is on its way; and kubelet kills after 30 s.
+    assert slowest + 2 <= seconds <= 30 / 2
+    assert delay({"apiserver_extra_args": {"shutdown-delay-duration": "0s"}}) == "0s"
 
 
 def test_a_flag_can_be_repeated_where_kubeadm_can() -> None:
     settings = {"apiserver_extra_args": {"tls-sni-cert-key": ["a,b", "c,d"]}}
     new = of_kind(init("v1.31.0", settings), "ClusterConfiguration")["apiServer"]["extraArgs"]
-    assert [item["value"] for item in new] == ["a,b", "c,d"]
+    assert [item["value"] for item in new if item["name"] == "tls-sni-cert-key"] == ["a,b", "c,d"]
     assert problems("v1.30.0", **settings) == [
         "apiserver_extra_args.tls-sni-cert-key: a list; a flag can be repeated only from Kubernetes 1.31 on"
     ]

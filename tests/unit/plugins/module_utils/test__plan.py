@@ -17,6 +17,11 @@ from hypothesis import strategies as st
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _plan
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import SEVERITIES
 from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import Bundle, Host, Result, plan_cluster
+from ansible_collections.multinic.kubernetes.plugins.module_utils._settings import (
+    DEFAULT_PODS,
+    DEFAULT_SERVICES,
+    DEFAULT_VIP,
+)
 from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import (
     CALICO,
     INTERNAL,
@@ -109,9 +114,13 @@ def test_the_whole_plan() -> None:
         "apiserver": {
             "name": "apiserver.cluster.local",
             "vip": "10.103.97.2",
+            "vips": ["10.103.97.2"],
             "port": 6443,
             "endpoint": "apiserver.cluster.local:6443",
             "balancer": "ipvs",
+            "addresses": ["10.103.97.2"],
+            "changing": {},
+            "retiring": {},
             "sans": [
                 "apiserver.cluster.local",
                 "10.103.97.2",
@@ -125,6 +134,9 @@ def test_the_whole_plan() -> None:
                 "192.168.253.130",
             ],
             "real_servers": ["192.168.253.129", "192.168.253.128", "192.168.253.130"],
+            "virtual_servers": [
+                {"vip": "10.103.97.2", "real_servers": ["192.168.253.129", "192.168.253.128", "192.168.253.130"]}
+            ],
         },
         "pod_cidr": "100.64.0.0/10",
         "service_cidr": "10.96.0.0/16",
@@ -294,30 +306,316 @@ def test_a_calico_method_that_would_meet_the_clusters_own_cards_is_refused() -> 
     assert {item.variable for item in result.findings} == {"calico_autodetection_method"}
 
 
-def test_dual_stack_is_planned_and_refused() -> None:
-    both = {
-        name: {"links": [card("ens32", f"{INTERNAL}.{last}/24", f"fd00:253::{last}/64")]}
+DUAL = ("192.168.253.0/24", "fd00:253::/64")
+
+
+def dual_stack(value: Any = DUAL, ipv4: bool = True, **per_host: dict[str, Any]) -> list[Host]:
+    """The seed's hosts with an IPv6 address beside their IPv4 one on ens32, or alone."""
+    cards = {
+        name: {"links": [card("ens32", *([f"{INTERNAL}.{last}/24"] if ipv4 else []), f"fd00:253::{last}/64")]}
         for name, last in {**MASTERS, **WORKERS}.items()
     }
+    return seed_cluster(value, **{name: {**mine, **per_host.get(name, {})} for name, mine in cards.items()})
+
+
+def test_dual_stack_is_planned_in_both_families() -> None:
+    result = plan(dual_stack())
+    assert result.findings == []
+    made, node = result.plan, result.plan["hosts"]["node01"]
+    assert node["addresses"] == ["192.168.253.131", "fd00:253::131"]
+    assert node["networks"] == [*DUAL]
+    assert node["vip_route"] == {"destination": "10.103.97.2/32", "source": "192.168.253.131"}
+    assert node["vip_routes"] == [
+        node["vip_route"],
+        {"destination": "fd00:10:103:97::2/128", "source": "fd00:253::131"},
+    ]
+    assert made["pod_cidr"] == "100.64.0.0/10,fd00:100:64::/48"
+    assert made["service_cidr"] == "10.96.0.0/16,fd00:10:96::/112"
+    assert made["dns_address"] == "10.96.0.10"
+    assert made["kube_proxy"]["exclude_cidrs"] == ["10.103.97.2/32", "fd00:10:103:97::2/128"]
+    assert made["apiserver"]["vip"] == "10.103.97.2"
+    assert made["apiserver"]["virtual_servers"] == [
+        {"vip": "10.103.97.2", "real_servers": [ADDRESSES[name] for name in MASTERS]},
+        {"vip": "fd00:10:103:97::2", "real_servers": [f"fd00:253::{last}" for last in MASTERS.values()]},
+    ]
+    assert {"fd00:10:103:97::2", "::1", "fd00:253::129", "10.103.97.2"} <= set(made["apiserver"]["sans"])
+    entries = [(line["address"], line["names"][0]) for line in made["hosts_file"]]
+    assert {("192.168.253.131", "node01"), ("fd00:253::131", "node01")} <= set(entries)
+    assert entries[-2:] == [
+        ("10.103.97.2", made["apiserver"]["name"]),
+        ("fd00:10:103:97::2", made["apiserver"]["name"]),
+    ]
+    assert made["time"]["allow"] == sorted(DUAL)
+    assert [text for text in made["reasons"] if "is not set" in text] == [
+        "apiserver_vip is not set, so the API is reached at 10.103.97.2,fd00:10:103:97::2, by the families of the cluster "
+        "network.",
+        "pod_cidr is not set, so pods get addresses of 100.64.0.0/10,fd00:100:64::/48, by the families of the cluster "
+        "network.",
+        "service_cidr is not set, so services get addresses of 10.96.0.0/16,fd00:10:96::/112, by the families of the "
+        "cluster network.",
+    ]
+
+
+def test_the_first_network_is_of_the_primary_family() -> None:
+    variables = {"pod_cidr": "100.64.0.0/10,fd00:64::/48", "apiserver_vip": "10.103.97.2,fd00:97::2"}
+    result = plan(dual_stack("fd00:253::/64,192.168.253.0/24"), variables)
+    assert result.findings == []
+    node = result.plan["hosts"]["node01"]
+    assert (node["address"], node["addresses"]) == ("fd00:253::131", ["fd00:253::131", "192.168.253.131"])
+    assert node["vip_route"]["destination"] == "fd00:97::2/128"
+    assert result.plan["pod_cidr"] == "fd00:64::/48,100.64.0.0/10"
+    assert result.plan["dns_address"] == "fd00:10:96::a"
+
+
+def test_ipv6_alone_needs_nothing_but_its_network() -> None:
+    result = plan(dual_stack("fd00:253::/64", ipv4=False))
+    assert result.findings == []
+    made, node = result.plan, result.plan["hosts"]["node01"]
+    assert (made["pod_cidr"], made["service_cidr"]) == ("fd00:100:64::/48", "fd00:10:96::/112")
+    assert made["apiserver"]["vip"] == "fd00:10:103:97::2"
+    assert node["vip_routes"] == [{"destination": "fd00:10:103:97::2/128", "source": "fd00:253::131"}]
+    assert made["cni"]["mtu"] == 1500
+    assert "ipip" not in made["kernel_modules"]
+    assert any("IP in IP carries IPv4 alone" in text for text in made["reasons"])
+
+
+def test_the_ipv6_defaults_are_what_kubernetes_takes() -> None:
+    pods, services = ip_network(DEFAULT_PODS[6]), ip_network(DEFAULT_SERVICES[6])
+    assert 0 <= 64 - pods.prefixlen <= 16
+    assert services.prefixlen >= 108
+    nets = [pods, services, ip_network(DEFAULT_VIP[6])]
+    assert not any(left.overlaps(right) for left in nets for right in nets if left is not right)
+    assert all(net.is_private and net.subnet_of(ip_network("fd00::/8")) for net in nets)  # type: ignore[arg-type]
+
+
+def test_one_vip_is_enough_for_two_families() -> None:
+    result = plan(dual_stack(), {"apiserver_vip": "fd00:97::2"})
+    assert result.findings == []
+    node = result.plan["hosts"]["node01"]
+    assert node["vip_routes"] == [{"destination": "fd00:97::2/128", "source": "fd00:253::131"}]
+    assert result.plan["apiserver"]["real_servers"][0] == "fd00:253::129"
+
+
+@pytest.mark.parametrize(
+    ("encapsulation", "calico", "mtu", "refused"),
+    [
+        ("ipip", "v3.19.1", 1480, ""),
+        ("none", "v3.19.1", 1500, ""),
+        ("vxlan", "v3.26.1", 1430, ""),
+        ("vxlan", "v3.22.4", 1430, "the bundle holds Calico v3.22.4"),
+    ],
+)
+def test_what_calico_makes_of_two_families(encapsulation: str, calico: str, mtu: int, refused: str) -> None:
+    image = {"kind": "image", "path": "images/node.tar", "images": [f"docker.io/calico/node:{calico}"]}
+    held = {**MANIFEST, "parts": [*CALICO, image]}
+    result = plan(dual_stack(), {"calico_encapsulation": encapsulation}, manifest=held)
+    assert [item.variable for item in result.findings] == (["calico_encapsulation"] if refused else [])
+    assert all(refused in item.found for item in result.findings)
+    assert result.plan["cni"]["mtu"] == mtu
+
+
+@pytest.mark.parametrize(
+    ("hosts", "variables", "where", "variable", "found", "remedy"),
+    [
+        (
+            dual_stack(node01={"links": [card("ens32", f"{INTERNAL}.131/24")]}),
+            {},
+            "node01",
+            "cluster_network",
+            "no card has an address inside fd00:253::/64",
+            "a network that the host is on",
+        ),
+        (
+            dual_stack(node01={"links": [card("ens32", f"{INTERNAL}.131/24")]}),
+            {},
+            "node01",
+            "cluster_network",
+            "its cluster address 192.168.253.131 is IPv4, but IPv4 and IPv6 on master1",
+            "Give node01 an address of each family",
+        ),
+        (
+            dual_stack(node01={"links": [card("ens32", f"{INTERNAL}.131/24"), card("ens9", "fd00:253::131/64")]}),
+            {},
+            "node01",
+            "cluster_network",
+            "on two cards: 192.168.253.131 on ens32, fd00:253::131 on ens9",
+            "Put both addresses on one card",
+        ),
+        (
+            dual_stack(),
+            {"pod_cidr": "100.64.0.0/10"},
+            "",
+            "pod_cidr",
+            "100.64.0.0/10 is IPv4, but the cluster network is IPv4 and IPv6",
+            "Set pod_cidr to one IPv4 and IPv6 network each",
+        ),
+        (
+            dual_stack("fd00:253::/64", ipv4=False),
+            {"service_cidr": "10.96.0.0/16"},
+            "",
+            "service_cidr",
+            "10.96.0.0/16 is IPv4, but the cluster network is IPv6",
+            "Set service_cidr to an IPv6 network",
+        ),
+        (
+            dual_stack("fd00:253::/64", ipv4=False),
+            {"apiserver_vip": "10.103.97.2"},
+            "",
+            "apiserver_vip",
+            "10.103.97.2 is IPv4, but the cluster network is IPv6",
+            "Set apiserver_vip to an IPv6 address",
+        ),
+        (
+            dual_stack(),
+            {"pod_cidr": "100.64.0.0/10,fd00:64::/40"},
+            "",
+            "pod_cidr",
+            "has room for 16777216 nodes' /64 networks",
+            "such as fd00:100:64::/48",
+        ),
+        (
+            dual_stack(),
+            {"service_cidr": "10.96.0.0/16,fd00:96::/64"},
+            "",
+            "service_cidr",
+            "fd00:96::/64 has 18446744073709551616 addresses",
+            "such as fd00:10:96::/112",
+        ),
+        (
+            dual_stack(),
+            {"apiserver_vip": "10.103.97.2,fd00:253::2"},
+            "node01",
+            "apiserver_vip",
+            "fd00:253::2 is inside fd00:253::/64 of ens32",
+            "such as fd00:10:103:97::2",
+        ),
+        (
+            dual_stack(
+                ["192.168.253.0/24", "fd00:253::/48"],
+                node01={"links": [card("ens32", f"{INTERNAL}.131/24", "fd00:253:0:9::131/64")]},
+            ),
+            {},
+            "",
+            "calico_encapsulation",
+            "in 2 networks: fd00:253:0:9::/64, fd00:253::/64",
+            "calico_encapsulation: vxlan",
+        ),
+    ],
+)
+def test_two_families_that_do_not_fit(
+    hosts: list[Host], variables: dict[str, Any], where: str, variable: str, found: str, remedy: str
+) -> None:
+    fitting = [
+        item
+        for item in plan(hosts, variables).findings
+        if (item.severity, item.host, item.variable) == ("error", where, variable)
+        and found in item.found
+        and remedy in item.remedy
+    ]
+    assert len(fitting) == 1, [(item.host, item.variable, item.found) for item in plan(hosts, variables).findings]
+
+
+@pytest.mark.parametrize(
+    ("network", "addresses", "family"),
+    [
+        (DUAL, ["127.0.0.1", "::1"], 4),
+        ("fd00:253::/64,192.168.253.0/24", ["::1", "127.0.0.1"], 6),
+    ],
+)
+def test_a_proxy_listens_in_every_family_and_sends_to_the_primary_one(
+    network: Any, addresses: list[str], family: int
+) -> None:
+    """Whatever families the VIPs are of: nothing is balanced at them."""
+    result = plan(dual_stack(network), {"apiserver_balancer": "localhost"})
+    made = result.plan
+    real = [ADDRESSES[name] if family == 4 else f"fd00:253::{MASTERS[name]}" for name in MASTERS]
+    assert result.findings == []
+    assert made["apiserver"]["addresses"] == addresses
+    assert made["apiserver"]["real_servers"] == real
+    assert made["apiserver"]["virtual_servers"] == [{"vip": vip, "real_servers": real} for vip in addresses]
+    assert not any("apiserver_vip" in reason for reason in made["reasons"])
+    assert {"127.0.0.1", "::1"} <= set(made["apiserver"]["sans"])
+    name = made["apiserver"]["name"]
+    assert [line["address"] for line in made["hosts_file"] if name in line["names"]] == addresses
+    assert not any("VIP" in reason for node in made["hosts"].values() for reason in node["reasons"])
+
+
+def test_dual_stack_needs_a_kubelet_that_takes_two_addresses() -> None:
+    old = {**MANIFEST, "kubernetes_version": "v1.19.16"}
+    (finding,) = plan(dual_stack(), manifest=old).findings
+    assert "IPv4 and IPv6, and the bundle holds Kubernetes v1.19.16" in finding.found
+    assert plan(dual_stack("fd00:253::/64", ipv4=False), manifest=old).findings == []
+
+
+@pytest.mark.parametrize(
+    ("accept_ra", "protocol", "cards"), [(1, "ra", ["ens32"]), (2, "ra", ["ens32"]), (0, "ra", []), (1, "static", [])]
+)
+def test_a_default_route_of_an_advertisement_is_kept(accept_ra: int, protocol: str, cards: list[str]) -> None:
+    route = {"dst": "::/0", "family": 6, "gateway": "fe80::1", "dev": "ens32", "protocol": protocol}
+    inner = {"links": [card("ens32", f"{INTERNAL}.131/24", "fd00:253::131/64", accept_ra=accept_ra)], "routes": [route]}
+    result = plan(dual_stack(node01=inner))
+    node = result.plan["hosts"]["node01"]
+    assert node["sysctls"] == {f"net/ipv6/conf/{name}/accept_ra": "2" for name in cards}
+    assert any("accept_ra is 2" in text for text in node["reasons"]) == bool(cards)
+    ipv4 = plan(dual_stack("192.168.253.0/24", node01=inner))
+    assert ipv4.plan["hosts"]["node01"]["sysctls"] == {}
+
+
+@given(
+    hosts=st.permutations(dual_stack()),
+    first=st.sampled_from([4, 6]),
+    pods=st.permutations([DEFAULT_PODS[4], DEFAULT_PODS[6]]),
+    vips=st.permutations([DEFAULT_VIP[4], DEFAULT_VIP[6]]),
+)
+@settings(max_examples=30, deadline=None)
+def test_every_list_of_two_families_has_the_order_of_the_cluster_network(
+    hosts: list[Host], first: int, pods: list[str], vips: list[str]
+) -> None:
+    value = DUAL if first == 4 else DUAL[::-1]
     result = plan(
-        seed_cluster(["192.168.253.0/24", "fd00:253::/64"], **both),
-        {"pod_cidr": "100.64.0.0/10,fd00:64::/48", "service_cidr": "10.96.0.0/16,fd00:96::/112"},
+        [replace(host, cluster_network=value) for host in hosts], {"pod_cidr": pods, "apiserver_vip": ",".join(vips)}
     )
-    assert {(item.variable, item.host) for item in result.findings} == {
-        *(("cluster_network", name) for name in ALL),
-        ("pod_cidr", ""),
-        ("service_cidr", ""),
-    }
-    assert all("IPv6" in item.found and "not supported yet" in item.why for item in result.findings)
-    assert result.plan["hosts"]["node01"]["addresses"] == ["192.168.253.131", "fd00:253::131"]
-    assert result.plan["pod_cidr"] == "100.64.0.0/10,fd00:64::/48"
+    assert result.findings == []
+    families = [first, 10 - first]
+    made = result.plan
+    for networks in (made["pod_cidr"].split(","), made["service_cidr"].split(","), made["kube_proxy"]["exclude_cidrs"]):
+        assert [ip_network(text).version for text in networks] == families
+    for node in made["hosts"].values():
+        assert [ip_address(text).version for text in node["addresses"]] == families
+        assert [ip_network(text).version for text in node["networks"]] == families
+        for route, server in zip(node["vip_routes"], made["apiserver"]["virtual_servers"], strict=True):
+            assert route["destination"] == str(ip_network(server["vip"]))
+            assert ip_address(route["source"]).version == ip_address(server["vip"]).version
+            assert {ip_address(text).version for text in server["real_servers"]} == {ip_address(server["vip"]).version}
+    variables = {"pod_cidr": [DEFAULT_PODS[4], DEFAULT_PODS[6]], "apiserver_vip": [DEFAULT_VIP[4], DEFAULT_VIP[6]]}
+    assert made == plan([replace(host, cluster_network=value) for host in dual_stack()], variables).plan
 
 
-def test_an_ipv6_address_alone_is_refused_for_that_and_for_nothing_that_follows() -> None:
-    inner = {name: {"links": [card("ens32", f"fd00:253::{last}/64")]} for name, last in {**MASTERS, **WORKERS}.items()}
-    result = plan(seed_cluster("fd00:253::/64", **inner))
-    assert {item.variable for item in result.findings} == {"cluster_network"}
-    assert len(result.findings) == len(inner)
+def test_an_address_that_goes_with_the_link_is_taken_last_and_told() -> None:
+    fleeting = address("fd00:253::aaaa:131/64", dynamic=True)
+    beside = {"links": [card("ens32", f"{INTERNAL}.131/24", fleeting, "fd00:253::131/64")]}
+    result = plan(dual_stack(node01=beside), {"cni": "none"})
+    assert result.findings == []
+    assert result.plan["hosts"]["node01"]["addresses"][1] == "fd00:253::131"
+    (finding,) = plan(dual_stack(node01={"links": [card("ens32", f"{INTERNAL}.131/24", fleeting)]})).findings
+    assert (finding.severity, finding.host) == ("warning", "node01")
+    assert finding.found.startswith("fd00:253::aaaa:131 of ens32 comes from router advertisements")
+
+
+@pytest.mark.parametrize(
+    ("held", "refused"),
+    [
+        ("192.168.253.131", "it is a member with 192.168.253.131 (IPv4), but IPv4 and IPv6 is planned"),
+        ("fd00:253::131,192.168.253.131", "(IPv6 and IPv4), but IPv4 and IPv6 is planned"),
+        ("192.168.253.131,fd00:253::131", ""),
+        ("", ""),
+    ],
+)
+def test_the_families_of_a_member_stay(held: str, refused: str) -> None:
+    member = {**MEMBER, "node_name": "node01", "node_ip": held}
+    findings = plan(dual_stack(node01={"kubernetes": member})).findings
+    assert [item.host for item in findings] == (["node01"] if refused else [])
+    assert all(refused in item.found for item in findings)
 
 
 def test_auto_without_a_difference_is_told() -> None:
@@ -332,23 +630,6 @@ def test_auto_without_a_difference_is_told() -> None:
     assert (finding.severity, finding.host, finding.variable) == ("warning", "", "cluster_network")
     assert finding.found == "auto finds no difference between 192.168.160.0/23 and 192.168.253.0/24"
     assert "cluster_network: 192.168.253.0/24" in finding.remedy
-
-
-def test_an_ipv6_vip_has_an_ipv6_source() -> None:
-    inner = {name: {"links": [card("ens32", f"fd00:253::{last}/64")]} for name, last in {**MASTERS, **WORKERS}.items()}
-    result = plan(
-        seed_cluster("fd00:253::/64", **inner),
-        {"apiserver_vip": "fd00:97::2", "pod_cidr": "fd00:64::/48", "service_cidr": "fd00:96::/112"},
-    )
-    assert not result.sound
-    assert {item.variable for item in result.findings} == {
-        "apiserver_vip",
-        "cluster_network",
-        "pod_cidr",
-        "service_cidr",
-    }
-    assert result.plan["hosts"]["node01"]["vip_route"] == {"destination": "fd00:97::2/128", "source": "fd00:253::131"}
-    assert result.plan["dns_address"] == "fd00:96::a"
 
 
 def test_a_members_own_cards_are_no_conflict() -> None:
@@ -877,9 +1158,23 @@ BAD = [
     Bad(
         "families differ",
         "service_cidr",
-        "fd00:96::/112 is IPv6",
-        "an IPv4 network alone",
+        "10.96.0.0/16,fd00:96::/112 is IPv4 and IPv6, but the cluster network is IPv4",
+        "Set service_cidr to an IPv4 network, leave it empty",
         {"service_cidr": "10.96.0.0/16,fd00:96::/112"},
+    ),
+    Bad(
+        "two VIPs of one family",
+        "apiserver_vip",
+        "10.103.97.2, 10.103.97.3: at most one address per family",
+        "one per family",
+        {"apiserver_vip": "10.103.97.2,10.103.97.3"},
+    ),
+    Bad(
+        "one VIP of two is of a family that the cluster has not",
+        "apiserver_vip",
+        "fd00:97::2 is IPv6, but the cluster network is IPv4",
+        "Set apiserver_vip to an IPv4 address, or leave it empty",
+        {"apiserver_vip": "10.103.97.2,fd00:97::2"},
     ),
     Bad("pod_cidr is no network", "pod_cidr", "has no prefix length", "100.64.0.0/10", {"pod_cidr": "100.64.0.0"}),
     Bad(
@@ -1006,15 +1301,15 @@ BAD = [
     Bad(
         "IPv6 for pods",
         "pod_cidr",
-        "fd00:64::/48 is IPv6",
-        "an IPv4 network",
+        "fd00:64::/48 is IPv6, but the cluster network is IPv4",
+        "Set pod_cidr to an IPv4 network, leave it empty",
         {"pod_cidr": "fd00:64::/48", "service_cidr": "fd00:96::/112"},
     ),
     Bad(
         "IPv6 for services",
         "service_cidr",
-        "fd00:96::/112 is IPv6",
-        "an IPv4 network",
+        "10.96.0.0/16,fd00:96::/112 is IPv4 and IPv6, but the cluster network is IPv4",
+        "Set service_cidr to an IPv4 network",
         {"pod_cidr": "100.64.0.0/10,fd00:64::/48", "service_cidr": "10.96.0.0/16,fd00:96::/112"},
     ),
     # the components' settings

@@ -77,6 +77,56 @@ def test_all_is_well() -> None:
     assert judge() == []
 
 
+DUAL = {name: f"fd00:253::{node['address'].rpartition('.')[2]}" for name, node in PLAN["hosts"].items()}
+
+
+def dual_plan(**more: Any) -> dict[str, Any]:
+    cards = {
+        name: {"links": [card("ens32", f"{node['address']}/24", f"{DUAL[name]}/64")]}
+        for name, node in PLAN["hosts"].items()
+    }
+    return plan_cluster(seed_cluster(["192.168.253.0/24", "fd00:253::/64"], **cards), more, bundle()).plan
+
+
+def test_each_family_has_its_own_ways() -> None:
+    arguments = _probe.probe_arguments(dual_plan(), "node01")
+    assert (arguments["source"], arguments["further_sources"]) == ("192.168.253.131", [DUAL["node01"]])
+    assert (arguments["vip"], arguments["further_vips"]) == ("10.103.97.2", ["fd00:10:103:97::2"])
+    ports = {peer["address"]: peer["ports"] for peer in arguments["peers"]}
+    assert len(ports) == 6
+    assert ports["192.168.253.129"] == ports["fd00:253::129"] == [179, 6443]
+    ports = {peer["address"]: peer["ports"] for peer in _probe.probe_arguments(dual_plan(), "master1")["peers"]}
+    # kubelet and etcd are asked at the primary address alone.
+    assert ports["192.168.253.128"] == [179, 2379, 2380, 6443, 10250]
+    assert ports["fd00:253::128"] == [179, 6443]
+    only_four = _probe.probe_arguments(dual_plan(apiserver_vip="10.103.97.2"), "node01")
+    assert {peer["address"]: peer["ports"] for peer in only_four["peers"]}["fd00:253::129"] == [179]
+
+
+@pytest.mark.parametrize(
+    ("changed", "where", "found"),
+    [
+        ({"milliseconds": None, "full_milliseconds": None, "tcp": ""}, "node01", f"no answer from {DUAL['node01']} on"),
+        ({"full_milliseconds": None, "largest": 1400}, "node01", f"does not pass from {DUAL['node01']} on ens32"),
+        ({"blocked": [6443]}, "master1", f"something lets no TCP to {DUAL['master1']} port 6443 from node01"),
+    ],
+)
+def test_the_second_family_is_judged_by_its_own_addresses(changed: dict[str, Any], where: str, found: str) -> None:
+    plan = dual_plan()
+    probes: dict[str, Any] = {}
+    for name in plan["hosts"]:
+        arguments = _probe.probe_arguments(plan, name)
+        good = {"milliseconds": 0.3, "full_milliseconds": 0.5, "tcp": "port 179 is refused"}
+        peers = [{**peer, **good, "largest": peer["size"]} for peer in arguments["peers"]]
+        for peer in peers if name == "node01" else ():
+            peer.update(changed if peer["address"] == DUAL["master1"] else {})
+        probes[name] = {**measured(name), "peers": peers, "lookups": {}}
+    facts = {host.name: dict(host.facts or {}) for host in seed_cluster()}
+    (finding,) = _probe.judge(plan, facts, probes, {})
+    assert (finding.severity, finding.host) == ("error", where)
+    assert found in finding.found
+
+
 def listen(port: int, process: str = "nginx", protocol: str = "tcp") -> dict[str, Any]:
     return {"listening": [{"port": port, "process": process, "protocol": protocol, "address": "127.0.0.1"}]}
 
@@ -503,3 +553,10 @@ def test_what_a_bundle_would_bring_is_missed_only_where_the_bundle_is_known(
     probes = {"node01": {**measured("node01"), "commands": {"runc": False}}}
     found = _probe.judge(plan, {"node01": facts}, probes, {}, only=["node01"])
     assert len([item for item in found if item.found.startswith("it lacks")]) == told
+
+
+@pytest.mark.parametrize(("balancer", "told"), [("ipvs", 0), ("localhost", 1)])
+def test_the_proxy_needs_the_port_on_workers_too(balancer: str, told: int) -> None:
+    made = plan_cluster(seed_cluster(), {"apiserver_balancer": balancer}, bundle()).plan
+    assert ("the API proxy" in _probe.needed_ports(made, made["hosts"]["node01"]).values()) == bool(told)
+    assert _probe.needed_ports(made, made["hosts"]["master1"])[6443] == "kube-apiserver"

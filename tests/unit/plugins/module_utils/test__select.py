@@ -24,8 +24,10 @@ from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import FIX
 
 def choose(facts: dict[str, Any], value: Any, vip: str = "10.103.97.2") -> tuple[_select.Choice, ...]:
     network = HostNetwork.from_facts(facts)
-    common = _select.common_network({"this": network}, as_address(vip))
-    return _select.choose(network, _select.parse_selectors(value), as_address(vip), common)
+    vips = [found for found in [as_address(vip)] if found is not None]
+    return _select.choose(
+        network, _select.parse_selectors(value), vips, _select.common_network({"this": network}, vips)
+    )
 
 
 def four_ways(name: str, card_name: str, auto: bool = True) -> list[tuple[str, Any, list[tuple[str, str]]]]:
@@ -237,7 +239,7 @@ def test_the_vip_is_never_the_cluster_address() -> None:
 def test_auto_takes_the_fastest_of_two_inner_networks() -> None:
     facts = seed_facts("master1", 129)
     facts["links"] += [card("slow", "10.1.0.1/24", speed_mbps=100), card("fast", "10.2.0.1/24", speed_mbps=25000)]
-    selection = _select.common_network({"master1": HostNetwork.from_facts(facts)}, None)
+    selection = _select.common_network({"master1": HostNetwork.from_facts(facts)}, ())
     assert str(selection.network) == "10.2.0.0/24"
     assert "25000 Mbit/s" in selection.reason
     assert choose(facts, "auto")[0].link.name == "fast"
@@ -245,12 +247,12 @@ def test_auto_takes_the_fastest_of_two_inner_networks() -> None:
 
 def test_auto_tells_which_networks_are_as_good() -> None:
     facts = {"links": [card("ens32", "192.168.253.129/24"), card("ens33", "192.168.160.243/23")]}
-    selection = _select.common_network({"master1": HostNetwork.from_facts(facts)}, None)
+    selection = _select.common_network({"master1": HostNetwork.from_facts(facts)}, ())
     assert str(selection.network) == "192.168.160.0/23"
     assert list(map(str, selection.equals)) == ["192.168.253.0/24"]
     assert "of equals the one with the lowest address" in selection.reason
     facts["links"][0]["mtu"] = 9000
-    selection = _select.common_network({"master1": HostNetwork.from_facts(facts)}, None)
+    selection = _select.common_network({"master1": HostNetwork.from_facts(facts)}, ())
     assert (str(selection.network), selection.equals) == ("192.168.253.0/24", ())
 
 
@@ -259,7 +261,7 @@ def test_auto_tells_what_each_network_lacks() -> None:
         "a": HostNetwork.from_facts({"links": [card("e0", "10.1.0.1/24")]}),
         "b": HostNetwork.from_facts({"links": [card("e0", "10.2.0.1/24")]}),
     }
-    selection = _select.common_network(networks, None)
+    selection = _select.common_network(networks, ())
     assert selection.network is None
     assert "10.1.0.0/24 on 1 of 2, 10.2.0.0/24 on 1 of 2" in selection.reason
 
@@ -287,9 +289,9 @@ WISHES = st.one_of(
 def told(links: list[Link], value: str) -> list[str]:
     """The chosen addresses; none where the choice is refused with a reason and a remedy."""
     network = HostNetwork(links=tuple(links))
-    common = _select.common_network({"this": network}, None)
+    common = _select.common_network({"this": network}, ())
     try:
-        choices = _select.choose(network, _select.parse_selectors(value), None, common)
+        choices = _select.choose(network, _select.parse_selectors(value), (), common)
     except _select.SelectionError as problem:
         return [] if problem.found and problem.why and problem.remedy else ["refused without a word"]
     return [str(choice.address.ip) for choice in choices]
@@ -339,7 +341,7 @@ def test_auto_takes_a_common_network_and_not_the_default_routes(
     common = set.intersection(
         *({str(address.network) for _link, address in network.addresses()} for network in hosts.values())
     )
-    selection = _select.common_network(hosts, None)
+    selection = _select.common_network(hosts, ())
     assert (selection.network is None) == (not common)
     assert selection.reason
     if selection.network is not None:
@@ -347,7 +349,7 @@ def test_auto_takes_a_common_network_and_not_the_default_routes(
         assert str(selection.network) not in defaults or common <= defaults
         others = [net for net in common if (net in defaults) == (str(selection.network) in defaults)]
         assert _slowest(hosts, str(selection.network)) == max(_slowest(hosts, net) for net in others)
-    assert _select.common_network(dict(data.draw(st.permutations(list(hosts.items())))), None) == selection
+    assert _select.common_network(dict(data.draw(st.permutations(list(hosts.items())))), ()) == selection
 
 
 def _slowest(hosts: dict[str, HostNetwork], net: str) -> tuple[int, int]:
@@ -376,7 +378,7 @@ def test_what_is_suggested_is_the_hosts_own(links: list[Link], data: st.DataObje
     remedy = ""
     try:
         selectors = _select.parse_selectors(data.draw(slips(meant)))
-        _select.choose(network, selectors, None, _select.common_network({"this": network}, None))
+        _select.choose(network, selectors, (), _select.common_network({"this": network}, ()))
     except _select.SelectionError as problem:
         remedy = problem.remedy
     except ValueError:
@@ -394,7 +396,7 @@ def test_what_is_suggested_is_the_hosts_own(links: list[Link], data: st.DataObje
 def test_a_plain_name_is_one_whole_name(links: list[Link], name: str) -> None:
     network = HostNetwork(links=tuple(links))
     try:
-        (choice,) = _select.choose(network, _select.parse_selectors(name), None)
+        (choice,) = _select.choose(network, _select.parse_selectors(name), ())
     except _select.SelectionError:
         return
     assert choice.link.name == name

@@ -41,6 +41,8 @@ IP_VS_CONN = """\
 Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
 TCP C0A8FD83 9C40 0A676102 192B C0A8FD81 192B ESTABLISHED     899
 TCP C0A8FD83 9C42 0A676102 192B C0A8FD82 192B TIME_WAIT        11
+TCP fd00:0253:0000:0000:0000:0000:0000:0131 9C44 fd00:0103:0000:0000:0000:0000:0000:0002 192B \
+fd00:0253:0000:0000:0000:0000:0000:0129 192B ESTABLISHED     899
 """
 
 
@@ -159,7 +161,7 @@ def test_any_endpoint_is_read_back(address: ipaddress.IPv4Address, port: int) ->
 
 
 def test_ip_vs_conn_is_read() -> None:
-    first, second = verify.parse_ip_vs_conn(IP_VS_CONN)
+    first, second, third = verify.parse_ip_vs_conn(IP_VS_CONN)
     assert first == {
         "source": ("192.168.253.131", 40000),
         "virtual": (VIP, 6443),
@@ -167,12 +169,14 @@ def test_ip_vs_conn_is_read() -> None:
         "state": "ESTABLISHED",
     }
     assert second["real"][0] == "192.168.253.130"
+    assert (third["source"], third["real"]) == (("fd00:253::131", 40004), ("fd00:253::129", 6443))
 
 
-def test_a_server_of_weight_zero_is_missing() -> None:
+def test_a_server_of_weight_zero_is_drained_and_not_missing() -> None:
     virtual = verify.parse_ip_vs(IP_VS)[1]
     expected = [ADDRESSES[name] for name in MASTERS]
-    assert verify.missing_real_servers(virtual, expected) == ["192.168.253.129", "192.168.253.128"]
+    assert verify.missing_real_servers(virtual, expected) == ["192.168.253.128"]
+    assert verify.drained_real_servers(virtual, expected) == ["192.168.253.129"]
     assert verify.missing_real_servers(None, expected) == expected
 
 
@@ -321,7 +325,7 @@ def at(path: str, value: Any) -> Callable[[dict[str, Any], dict[str, Any]], None
         (at("hosts/node01/route", {}), "node01", "the way to 10.103.97.2: none"),
         (at("hosts/master3/virtual_server", None), "master3", "no virtual server 10.103.97.2:6443"),
         (
-            at("hosts/node01/virtual_server/real_servers/0/weight", 0),
+            at("hosts/node01/virtual_server/real_servers/0/address", "192.168.253.77"),
             "node01",
             "no connections are sent to 192.168.253.129",
         ),
@@ -455,6 +459,16 @@ def test_a_vendors_mark_makes_no_other_version(running: str, same: bool) -> None
     assert verify.same_version(running, "v1.20.2") is same
 
 
+def test_a_drained_control_plane_is_told_without_being_an_error() -> None:
+    by_host = hosts()
+    by_host["node01"]["virtual_server"]["real_servers"][0]["weight"] = 0
+    verdict = verify.compare(plan(), cluster(), by_host)
+    assert verdict.errors == []
+    (told,) = verdict.findings
+    assert (told.host, told.variable) == ("node01", "apiserver_drained")
+    assert "192.168.253.129 gets no new connections" in told.found
+
+
 def test_restarts_are_told_without_being_errors() -> None:
     seen = cluster()
     seen["pods"].append(pod("kube-apiserver-master1", restarts=2, node="master1"))
@@ -570,3 +584,193 @@ def test_calicos_address_and_the_runtime_are_read() -> None:
     }
     found = verify.node_of(item)
     assert (found["calico_address"], found["runtime"]) == ("192.168.253.131", "cri-o://1.30.0")
+
+
+# --- two families ---
+
+VIP6 = "fd00:10:103:97::2"
+SIX = {name: f"fd00:253::{address.rpartition('.')[2]}" for name, address in ADDRESSES.items()}
+
+
+def dual_plan() -> dict[str, Any]:
+    found = plan()
+    four, six = (
+        {"vip": vip, "real_servers": [addresses[name] for name in MASTERS]}
+        for vip, addresses in ((VIP, ADDRESSES), (VIP6, SIX))
+    )
+    found["apiserver"]["virtual_servers"] = [four, six]
+    for name, host in found["hosts"].items():
+        host["addresses"] = [ADDRESSES[name], SIX[name]]
+        host["vip_routes"] = [host["vip_route"], {"destination": f"{VIP6}/128", "source": SIX[name]}]
+    return found
+
+
+def dual_status(name: str) -> dict[str, Any]:
+    found = status(name)
+    found["kubelet"]["node_ip"] = f"{ADDRESSES[name]},{SIX[name]}"
+    found["further_vips"] = [
+        {
+            "vip": VIP6,
+            "route": {"type": "local", "dev": "lo", "source": SIX[name]},
+            "virtual_server": {"real_servers": [{"address": SIX[master], "weight": 1} for master in MASTERS]},
+            "api": {"ok": True, "source": SIX[name], "resolved": [VIP, VIP6], "error": ""},
+        }
+    ]
+    return found
+
+
+def dual_cluster() -> dict[str, Any]:
+    found = cluster()
+    found["nodes"] = [node(name, internal_ips=[ADDRESSES[name], SIX[name]]) for name in ADDRESSES]
+    return found
+
+
+def test_a_cluster_of_two_families_as_planned_has_no_findings() -> None:
+    verdict = verify.compare(dual_plan(), dual_cluster(), {name: dual_status(name) for name in ADDRESSES})
+    assert verdict.findings == []
+    row = next(row for row in verdict.rows if row["host"] == "node01")
+    assert row["api_from"] == f"{ADDRESSES['node01']}, {SIX['node01']}"
+    assert SIX["master1"] in row["real_servers"]
+    assert f"VIP {VIP}, {VIP6}" in verify.summary(dual_plan(), verdict, "ssh master1")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            at("hosts/node01/kubelet/node_ip", ADDRESSES["node01"]),
+            f"--node-ip={ADDRESSES['node01']}, planned {ADDRESSES['node01']},",
+        ),
+        (at("hosts/node01/further_vips/0/route/source", "fd00::9"), f"the way to {VIP6}"),
+        (at("hosts/node01/further_vips/0/virtual_server", None), f"IPVS has no virtual server [{VIP6}]:6443"),
+        (
+            at("hosts/node01/further_vips/0/virtual_server/real_servers/0/address", "fd00:253::77"),
+            f"no connections are sent to {SIX['master1']}",
+        ),
+        (at("hosts/node01/further_vips/0/api/ok", False), f"GET /readyz through {VIP6}"),
+        (at("hosts/node01/further_vips/0/api/source", "fd00::9"), "reached from fd00::9, planned fd00:253::131"),
+        (at("hosts/node01/further_vips", []), f"the way to {VIP6}: none"),
+    ],
+)
+def test_each_difference_of_the_second_family_is_an_error(change: Callable[..., None], words: str) -> None:
+    seen = {name: dual_status(name) for name in ADDRESSES}
+    change({}, seen)
+    errors = verify.compare(dual_plan(), dual_cluster(), seen).errors
+    assert {error.host for error in errors} == {"node01"}
+    assert any(words in error.found for error in errors), [error.found for error in errors]
+
+
+def test_a_node_that_lacks_its_second_address_is_told() -> None:
+    seen = dual_cluster()
+    seen["nodes"][3]["internal_ips"] = [ADDRESSES["node01"]]
+    (error,) = verify.compare(dual_plan(), seen, {name: dual_status(name) for name in ADDRESSES}).errors
+    assert error.found == f"INTERNAL-IP {ADDRESSES['node01']}, planned {ADDRESSES['node01']}, {SIX['node01']}"
+
+
+def test_a_pod_pings_every_address_of_a_family_that_it_has_too() -> None:
+    both = {"node": "b", "uid": "u", "address": "100.64.1.2", "addresses": ["100.64.1.2", "fd00:64::2"]}
+    mine = {"node": "a", "uid": "v", "address": "100.64.0.2", "addresses": ["100.64.0.2", "fd00:64::1"]}
+    assert [echo["address"] for echo in verify.echoes_of(mine, [both])] == ["100.64.1.2", "fd00:64::2"]
+    assert [echo["address"] for echo in verify.echoes_of({**mine, "addresses": []}, [both])] == ["100.64.1.2"]
+    assert all("addresses" not in echo for echo in verify.echoes_of(mine, [both]))
+
+
+def test_the_addresses_of_a_dns_answer_are_of_either_family() -> None:
+    name = b"\x01a\x00"
+    head = struct.pack("!HHHHHH", 1, 0x8180, 1, 2, 0, 0) + name + struct.pack("!HH", 28, 1)
+    four = name + struct.pack("!HHIH", 1, 1, 30, 4) + ipaddress.ip_address("10.96.0.1").packed
+    six = name + struct.pack("!HHIH", 28, 1, 30, 16) + ipaddress.ip_address("fd00:10:96::1").packed
+    assert verify.dns_addresses(head + four + six) == ["10.96.0.1", "fd00:10:96::1"]
+
+
+@pytest.mark.parametrize(
+    ("urls", "loopback"),
+    [
+        ("https://127.0.0.1:2379,https://192.168.253.129:2379", "127.0.0.1"),
+        ("https://[::1]:2379,https://[fd00:253::129]:2379", "::1"),
+    ],
+)
+def test_etcd_is_asked_on_the_loopback_that_it_listens_on(urls: str, loopback: str) -> None:
+    assert verify.loopback_of({"listen-client-urls": urls}) == loopback
+
+
+# --- other ways than IPVS ---
+
+
+def by_proxy(name: str) -> dict[str, Any]:
+    """A host that reaches the API by the proxy on its loopback address."""
+    found = status(name)
+    found["route"] = {}
+    found["virtual_server"] = {**found["virtual_server"], "address": "127.0.0.1"}
+    found["api"] = {**found["api"], "source": "127.0.0.1", "resolved": ["127.0.0.1"]}
+    return found
+
+
+def with_way(mode: str, *addresses: str) -> dict[str, Any]:
+    made = plan()
+    real_servers = made["apiserver"]["real_servers"]
+    servers = [{"vip": vip, "real_servers": real_servers} for vip in addresses or [made["apiserver"]["name"]]]
+    way = {"balancer": mode, "addresses": list(addresses), "virtual_servers": servers}
+    return {**made, "apiserver": {**made["apiserver"], **way}}
+
+
+def test_a_proxy_needs_no_route_and_no_source() -> None:
+    seen = {name: by_proxy(name) for name in ADDRESSES}
+    verdict = verify.compare(with_way("localhost", "127.0.0.1"), cluster(), seen)
+    assert verdict.errors == []
+    assert "= 127.0.0.1, balanced on each host by a proxy" in verify.summary(
+        with_way("localhost", "127.0.0.1"), verdict, "ssh"
+    )
+
+
+def test_a_proxy_that_is_gone_or_lacks_a_server_is_told() -> None:
+    seen = {name: by_proxy(name) for name in ADDRESSES}
+    seen["master1"]["virtual_server"] = None
+    del seen["node01"]["virtual_server"]["real_servers"][0]
+    errors = verify.compare(with_way("localhost", "127.0.0.1"), cluster(), seen).errors
+    assert [(item.host, item.found) for item in errors] == [
+        ("master1", "no proxy answers for 127.0.0.1:6443"),
+        ("node01", f"no connections are sent to {ADDRESSES['master1']}"),
+    ]
+    assert all("multinic-apiserver-proxy" in item.remedy for item in errors)
+
+
+def test_of_an_external_balancer_only_the_answer_matters() -> None:
+    seen = {name: {**by_proxy(name), "virtual_server": None} for name in ADDRESSES}
+    for found in seen.values():
+        found["api"] = {**found["api"], "resolved": ["192.0.2.10"]}
+    planned = with_way("external", "192.0.2.10")
+    assert verify.compare(planned, cluster(), seen).errors == []
+    seen["node01"]["api"] = {"ok": False, "error": "timed out", "resolved": ["192.0.2.99"]}
+    errors = verify.compare(planned, cluster(), seen).errors
+    assert [item.found for item in errors] == [
+        "GET /readyz through 192.0.2.10: timed out",
+        "apiserver.cluster.local is 192.0.2.99 here, planned 192.0.2.10",
+    ]
+
+
+def test_a_balancer_that_dns_knows_has_no_planned_address() -> None:
+    seen = {name: {**by_proxy(name), "virtual_server": None} for name in ADDRESSES}
+    verdict = verify.compare(with_way("external"), cluster(), seen)
+    assert verdict.errors == []
+    assert "6443, balanced outside of the cluster" in verify.summary(with_way("external"), verdict, "ssh")
+
+
+def test_a_drained_server_of_a_proxy_is_a_warning() -> None:
+    seen = {name: by_proxy(name) for name in ADDRESSES}
+    seen["node01"]["virtual_server"]["real_servers"][0]["weight"] = 0
+    verdict = verify.compare(with_way("localhost", "127.0.0.1"), cluster(), seen)
+    assert verdict.errors == []
+    assert [(item.host, item.variable) for item in verdict.findings] == [("node01", "apiserver_drained")]
+
+
+def test_the_proxy_must_answer_at_both_loopback_addresses() -> None:
+    seen = {name: by_proxy(name) for name in ADDRESSES}
+    for found in seen.values():
+        found["api"]["resolved"] = ["127.0.0.1", "::1"]
+        found["further_vips"] = [{"vip": "::1", **{key: found[key] for key in ("virtual_server", "api")}}]
+    planned = with_way("localhost", "127.0.0.1", "::1")
+    assert verify.compare(planned, cluster(), seen).errors == []
+    seen["node01"]["further_vips"][0]["api"] = {"ok": False, "error": "refused", "resolved": ["127.0.0.1", "::1"]}
+    errors = verify.compare(planned, cluster(), seen).errors
+    assert [(item.host, item.found) for item in errors] == [("node01", "GET /readyz through ::1: refused")]

@@ -417,6 +417,18 @@ def test_a_control_plane_is_not_moved_to_another_network(root: Path, monkeypatch
     assert "advertises 10.0.0.9, the plan says 192.168.253.129" in host.warnings[0]
 
 
+def test_a_control_plane_of_two_families_advertises_the_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeadm.Kubeadm, "enable_kubelet", lambda _self: False)
+    both = ["192.168.253.129", "fd00:253::129"]
+    node = {**PLAN["hosts"]["m1"], "addresses": both}
+    host = joined(root, member("init", configuration=init_documents(PLAN, node, {})), "--node-ip=1.2.3.4")
+    (root / "kubernetes/manifests").mkdir()
+    (root / "kubernetes/manifests/kube-apiserver.yaml").write_text("    - --advertise-address=192.168.253.129\n")
+    monkeypatch.setattr(host, "command", lambda _words: (0, ""))
+    assert host.membership()["changed"] is True
+    assert f"--node-ip={','.join(both)}" in (root / "kubeadm-flags.env").read_text()
+
+
 def test_answers_that_are_no_json_are_told(root: Path) -> None:
     with pytest.raises(kubeadm.KubeadmError, match="kubectl's answer is no JSON"):
         member().read_answer("Warning: x\n{}")

@@ -98,3 +98,17 @@ def test_only_files_of_others_are_told(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     paths = [str(tmp_path / name) for name in ("ours", "theirs", "empty", "absent")]
     assert module.foreign_files(paths) == [str(tmp_path / "theirs")]
+
+
+def test_a_balancer_that_listens_and_one_that_refuses_are_told_apart() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as open_one, socket.socket() as closed_one:
+        closed_one.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        ports = [open_one.getsockname()[1], closed_one.getsockname()[1]]
+        assert [module.external("127.0.0.1", port)["answer"] for port in ports] == ["open", "refused"]
+    assert module.external("127.0.0.1", ports[0])["addresses"] == ["127.0.0.1"]
+
+
+def test_a_balancer_whose_name_nobody_knows_is_told() -> None:
+    unknown = module.external("no-such-name.invalid", 6443)
+    assert (unknown["answer"], unknown["addresses"]) == ("unknown", [])
+    assert unknown["error"]
