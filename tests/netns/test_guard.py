@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Guarded:
 
     def source(self) -> str:
         """The source of what is sent to the VIP; empty where it does not stay on the host by way of lo."""
+        # Without any route the command fails, which is an answer here.
         command = f"ip {self.family.option} route get {self.family.vip} 2>/dev/null || true"
         words = self.space.run("sh", "-c", command).split()
         return words[words.index("src") + 1] if words[:1] == ["local"] and "lo" in words else ""
@@ -92,31 +93,39 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-@pytest.fixture(params=list(FAMILIES))
-def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guarded]:
-    family = FAMILIES[request.param]
-    way = balancer.Balanced(family.vip, family.source, (), family.source)
-    settings = json.loads(balancer.guard_config([way], "apiserver.cluster.local", 6443, "ens32"))
+@contextlib.contextmanager
+def running(folder: Path, families: Sequence[Family], statuses: Sequence[str]) -> Iterator[list[Guarded]]:
+    """One guard in a namespace of its own, for a VIP of each family; the statuses are the names of its files."""
+    ways = [balancer.Balanced(family.vip, family.source, (), family.source) for family in families]
+    settings = json.loads(balancer.guard_config(ways, "apiserver.cluster.local", 6443, "ens32"))
     # Units that systemd does not know, if there is a systemd at all, are units that nobody stopped.
-    settings.update(folder=str(tmp_path), route_unit="", balancer_unit="")
-    settings["ways"][0]["status"] = str(tmp_path / "status.json")
-    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    settings.update(folder=str(folder), route_unit="", balancer_unit="")
+    for way, status in zip(settings["ways"], statuses, strict=True):
+        way["status"] = str(folder / status)
+    (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
     space = Space()
     with contextlib.ExitStack() as stack:
         stack.callback(space.close)
         space.ip("link add ens32 type bridge", "link set ens32 up")
         space.run("sysctl", "-qw", "net.ipv4.conf.ens32.promote_secondaries=1")
-        for address in (family.source, family.other):
-            nodad = " nodad" if ":" in address else ""
-            space.ip(f"address add {address}/{family.prefix} dev ens32{nodad}")
-        output = stack.enter_context((tmp_path / "said").open("w", encoding="utf-8"))
+        for family in families:
+            for address in (family.source, family.other):
+                nodad = " nodad" if ":" in address else ""
+                space.ip(f"address add {address}/{family.prefix} dev ens32{nodad}")
+        output = stack.enter_context((folder / "said").open("w", encoding="utf-8"))
         inside = ["nsenter", "--net", "--mount", "--target", str(space.process.pid)]
-        program = ["/usr/bin/python3", "-I", "-S", "-E", guard.__file__, str(tmp_path / "config.json")]
+        program = ["/usr/bin/python3", "-I", "-S", "-E", guard.__file__, str(folder / "config.json")]
         process = subprocess.Popen([*inside, *program], stdout=output, text=True)
         stack.callback(process.wait)
         stack.callback(process.kill)
-        made = Guarded(family, space, process, tmp_path)
-        assert made.healed(5), "a guard that starts sets the route"
+        made = [Guarded(family, space, process, folder) for family in families]
+        assert all(host.healed(5) for host in made), "a guard that starts sets every route"
+        yield made
+
+
+@pytest.fixture(params=list(FAMILIES))
+def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guarded]:
+    with running(tmp_path, [FAMILIES[request.param]], ["status.json"]) as (made,):
         yield made
 
 
@@ -168,6 +177,7 @@ def test_a_vip_on_a_card_belongs_to_somebody_else(guarded: Guarded) -> None:
     )  # in IPv4 ours stands before the kernel's route for it, so nothing is wrong yet
     time.sleep(0.3)
     count = guarded.status()["repairs"]
+    # In IPv6 the kernel's route for the address has taken the place of ours, so there may be none to delete.
     guarded.space.run("sh", "-c", f"ip {family.option} route del {family.route} || true")
     assert until(lambda: any("is an address of ens32 now" in line for line in guarded.said()), 6)
     time.sleep(1.2)
@@ -203,27 +213,7 @@ def test_memory_is_small_and_flat(guarded: Guarded) -> None:
 
 
 def test_one_guard_keeps_the_routes_of_both_families(tmp_path: Path) -> None:
-    families = list(FAMILIES.values())
-    ways = [balancer.Balanced(family.vip, family.source, (), family.source) for family in families]
-    settings = json.loads(balancer.guard_config(ways, "apiserver.cluster.local", 6443, "ens32"))
-    settings.update(folder=str(tmp_path), route_unit="", balancer_unit="")
-    for way in settings["ways"]:
-        way["status"] = str(tmp_path / f"{way['vip']}.json")
-    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-    space = Space()
-    with contextlib.ExitStack() as stack:
-        stack.callback(space.close)
-        space.ip("link add ens32 type bridge", "link set ens32 up")
-        for family in families:
-            space.ip(f"address add {family.source}/{family.prefix} dev ens32{' nodad' if ':' in family.source else ''}")
-        output = stack.enter_context((tmp_path / "said").open("w", encoding="utf-8"))
-        inside = ["nsenter", "--net", "--mount", "--target", str(space.process.pid)]
-        program = ["/usr/bin/python3", "-I", "-S", "-E", guard.__file__, str(tmp_path / "config.json")]
-        process = subprocess.Popen([*inside, *program], stdout=output, text=True)
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        hosts = [Guarded(family, space, process, tmp_path) for family in families]
-        assert all(host.healed(5) for host in hosts), "a guard that starts sets both routes"
+    with running(tmp_path, list(FAMILIES.values()), ["first.json", "second.json"]) as hosts:
         for host in hosts:
             host.ip("route del", host.family.route)
             assert host.healed()
