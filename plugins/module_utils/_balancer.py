@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._apiserver_guard import UP
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import in_url
 
 ROUTE_UNIT = "multinic-vip-route.service"
 BALANCER_UNIT = "multinic-apiserver-balancer.service"
@@ -291,7 +292,7 @@ def guard_config(ways: Sequence[Balanced], server_name: str, port: int, interfac
 
 def at(address: str, port: int) -> str:
     """Address and port as people write them."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return f"{in_url(address)}:{port}"
 
 
 def drained_addresses(cluster: Mapping[str, Any], drained: Iterable[str]) -> list[str]:

@@ -65,6 +65,11 @@ _OF_THE_CLUSTER = re.compile(
 )
 
 
+def in_url(address: str) -> str:
+    """An address as it stands in a URL, or before a port."""
+    return f"[{address}]" if ":" in address else address
+
+
 def plain(value: Any) -> Any:
     """The value in built-in types only (inventory values arrive as tagged or lazy containers)."""
     if value is None or isinstance(value, bool):

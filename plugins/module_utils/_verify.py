@@ -23,6 +23,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_mode
     UNIT_OF,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, render
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import in_url
 from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import (
     addresses_of,
     api_addresses,
@@ -508,7 +509,7 @@ class _Comparison:
                 name,
                 "apiserver_vip",
                 f"{'IPVS has no virtual server' if self.balancer == IPVS else 'no proxy answers for'} "
-                f"{literal(way.vip)}:{self.plan['apiserver']['port']}",
+                f"{in_url(way.vip)}:{self.plan['apiserver']['port']}",
                 "This host does not reach the API server through the VIP."
                 if self.balancer == IPVS
                 else "This host does not reach the API server, or a control plane only its own.",
@@ -579,8 +580,8 @@ class _Comparison:
         flags = status.get("static_pods") or {}
         wanted = {
             ("kube-apiserver", "advertise-address"): planned["address"],
-            ("etcd", "initial-advertise-peer-urls"): f"https://{literal(planned['address'])}:2380",
-            ("etcd", "advertise-client-urls"): f"https://{literal(planned['address'])}:2379",
+            ("etcd", "initial-advertise-peer-urls"): f"https://{in_url(planned['address'])}:2380",
+            ("etcd", "advertise-client-urls"): f"https://{in_url(planned['address'])}:2379",
         }
         for (pod, flag), value in wanted.items():
             if name in self.foreign and pod not in flags:
@@ -765,11 +766,6 @@ def same_version(running: str, planned: str) -> bool:
         return parse(running)[:4] == parse(planned)[:4]
     except VersionError:
         return running == planned
-
-
-def literal(address: str) -> str:
-    """An address as it stands in a URL."""
-    return f"[{address}]" if ":" in address else address
 
 
 def compare(

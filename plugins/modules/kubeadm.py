@@ -230,6 +230,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl impor
     kubeconfig_authority,
     kubeconfig_server,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import in_url
 from ansible_collections.multinic.kubernetes.plugins.module_utils._versions import (
     Version,
     VersionError,
@@ -260,11 +261,6 @@ STATIC_PODS_PHASE = "control-plane-prepare control-plane"
 
 LIFETIME = 2 * 3600
 MARGIN = 20 * 60
-
-
-def in_url(address: str) -> str:
-    """An address as it stands in a URL."""
-    return f"[{address}]" if ":" in address else address
 
 
 class KubeadmError(Exception):
