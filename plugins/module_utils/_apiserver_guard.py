@@ -43,6 +43,7 @@ LINES, HOUR = 12, 3600.0  # lines about the same thing within an hour
 ASK_AGAIN = 5.0  # seconds between two questions to systemd about a unit that is not as it should be
 CERTIFICATES = 60.0  # seconds between two looks at the certificates
 PATIENCE = 30.0  # seconds for a process of ours
+CONNECT = 0.9  # seconds in which a server that lives takes a connection
 
 # What systemd calls a unit that is not to run, and one that is about to stop.
 STOPPED, STOPPING = frozenset(("inactive", "not-found", "masked")), "deactivating"
@@ -105,6 +106,9 @@ class Seen(NamedTuple):
     process: int = 0  # keepalived's, 0: it does not run
     healthy: frozenset[str] = frozenset()  # the servers that keepalived holds for healthy
     drained: frozenset[str] = frozenset()  # the servers that shall take no new connections
+    known: frozenset[str] = frozenset()  # the servers that keepalived is told of
+    dead: frozenset[str] = frozenset()  # those of them that have the weight 0 and answer no connection
+    probing: bool = False  # whether an answer of one of them is still awaited
     halted: Sequence[int] = ()  # processes of keepalived that were stopped by a signal
     service: Optional[Service] = None
     sysctls: Mapping[str, str] = {}
@@ -320,6 +324,21 @@ def _judge_table(settings: Settings, seen: Seen, faults: list[Fault], notes: dic
             f"set the virtual server {at} to {SCHEDULER}: it was {was}",
             Action("set_service"),
         )
+    # keepalived leaves an unhealthy server with the weight 0, so that requests that are under way end in peace.
+    resting = {
+        server
+        for server, (_method, found) in service.servers.items()
+        if not found and server in seen.known and server not in expected
+    }
+    ended = resting & seen.dead
+    if ended and seen.healthy:
+        faults.append(
+            Fault(
+                "servers dead",
+                f"took {named(ended)} out of {at}: it answers no connection, and those that it had would hang",
+                tuple(Action("remove_server", (server,)) for server in sorted(ended)),
+            )
+        )
     missing = expected - service.servers.keys()
     if missing:
         why = "keepalived holds it for healthy" if seen.healthy else "no server is healthy, and it is the last resort"
@@ -328,7 +347,7 @@ def _judge_table(settings: Settings, seen: Seen, faults: list[Fault], notes: dic
             f"put {named(missing)} back into {at}: {why}",
             *(Action("add_server", (server, weight(server))) for server in sorted(missing)),
         )
-    foreign = service.servers.keys() - expected
+    foreign = service.servers.keys() - expected - resting
     if foreign and seen.healthy:
         fault(
             "servers foreign",
@@ -394,7 +413,7 @@ def decide(settings: Settings, seen: Seen, memory: Memory) -> Decision:
     pending, said_now, more = _tell(notes, memory, now)
     messages += more
     unknown = not seen.process and settings.balancer_unit not in seen.units
-    doubtful = doubtful or unknown or STOPPING in seen.units.values()
+    doubtful = doubtful or unknown or seen.probing or STOPPING in seen.units.values()
     return Decision(tuple(act), tuple(messages), Memory(doubts, histories, pending, said_now), doubtful)
 
 
@@ -769,6 +788,59 @@ def weights_of(config: str) -> dict[str, int]:
     return found
 
 
+class Probes:
+    """Connections to servers that have the weight 0, of which it is asked whether they live. Nothing waits for them."""
+
+    def __init__(self, source: str, port: int) -> None:
+        self.source, self.port = source, port
+        self.open: dict[str, tuple[socket.socket, float]] = {}
+
+    def dead(self, servers: Iterable[str], now: float) -> frozenset[str]:
+        """Those that refused or left the connection unanswered which was begun at an earlier look."""
+        wanted = frozenset(servers)
+        for server in self.open.keys() - wanted:
+            self.open.pop(server)[0].close()
+        found = set()
+        for server in wanted:
+            answer = self.answer(server, now)
+            if answer is None:
+                continue
+            if not answer or (server not in self.open and not self.begin(server, now)):
+                found.add(server)
+        return frozenset(found)
+
+    def answer(self, server: str, now: float) -> Optional[bool]:
+        """Whether a server took its connection, or None while that is open; one that was not asked gets the benefit."""
+        if server not in self.open:
+            return True
+        probe, since = self.open[server]
+        if not select.select([], [probe], [], 0)[1]:
+            if now - since < CONNECT:
+                return None
+            refused = errno.ETIMEDOUT
+        else:
+            refused = probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        del self.open[server]
+        probe.close()
+        return not refused
+
+    def begin(self, server: str, now: float) -> bool:
+        """Ask a server from the cluster address; False where it is refused at once."""
+        probe = socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            probe.setblocking(False)
+            probe.bind((self.source, 0))
+            done = probe.connect_ex((server, self.port))
+        except OSError:
+            probe.close()
+            return True  # it is this host that lacks something: no word on the server
+        if done not in (0, errno.EINPROGRESS):
+            probe.close()
+            return False
+        self.open[server] = (probe, now)
+        return True
+
+
 def sysctl_path(key: str) -> str:
     return "/proc/sys/" + key.replace(".", "/")
 
@@ -783,6 +855,7 @@ class Guard:
         self.events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self.events.bind((0, GROUPS))
         self.events.setblocking(False)
+        self.probes = Probes(settings.source, settings.port)
         self.memory = Memory()
         self.failures: dict[str, str] = {}
         self.config_seen = (0, 0)
@@ -809,16 +882,24 @@ class Guard:
         process = int(main) if states.get(main, "Z") not in ("", "Z") else 0
         right = route is not None and route.local and route.source == self.settings.source
         self.ask_systemd(now, right, bool(process))
+        healthy = self.healthy() if process else frozenset()
+        service = self.table() if process else None
+        known = frozenset(self.weights())
+        tabled = service.servers.items() if service is not None else ()
+        dead = self.probes.dead((one for one, (_, weight) in tabled if not weight and one in known - healthy), now)
         return Seen(
             now=now,
             route=route,
             card=card,
             others=() if card else tuple(self.kernel.addresses(self.settings.interface)),
             process=process,
-            healthy=self.healthy() if process else frozenset(),
+            healthy=healthy,
+            known=known,
+            dead=dead,
+            probing=bool(self.probes.open),
             drained=frozenset(server for server, weight in self.weights().items() if not weight),
             halted=tuple(int(pid) for pid, state in states.items() if state == "T"),
-            service=self.table() if process else None,
+            service=service,
             sysctls={
                 key: read(sysctl_path(key)).strip() for key in self.settings.sysctls if os.path.exists(sysctl_path(key))
             },

@@ -338,6 +338,8 @@ def keepalived_config(ways: Sequence[Balanced], server_name: str, port: int, che
     0, so that established connections go on and no new one comes.
 
     `alpha` keeps a server out until its first check has passed, so that an unfinished control plane gets no request;
+    `inhibit_on_failure` gives one that fails the weight 0 instead of taking it out, for that would reset the requests that
+    are under way to an API server which only says that it will stop: the guard takes out those that answer nothing;
     `bindto` makes each check take the way the requests take. While no server passes, the last resort gets the requests:
     a slow answer, or one from a server whose etcd is electing, is better than none, and open watches stay open. Of each
     server that is healthy there is a file, by which the guard knows what belongs into the table.
@@ -365,9 +367,13 @@ global_defs {{
 
 
 def _virtual_server(way: Balanced, server_name: str, port: int, check: Check) -> str:
+    servers = list(dict.fromkeys([*way.real_servers, *way.drained]))
+    # The only server has nobody to leave its requests to.
+    rests = len(servers) > 1
+    inhibit = "\n    sorry_server_inhibit" if rests else ""
     blocks = "".join(
-        _real_server(address, port, check, way.source, weight=0 if address in way.drained else 1)
-        for address in dict.fromkeys([*way.real_servers, *way.drained])
+        _real_server(address, port, check, way.source, weight=0 if address in way.drained else 1, rests=rests)
+        for address in servers
     )
     return f"""\
 virtual_server {way.vip} {port} {{
@@ -380,16 +386,17 @@ virtual_server {way.vip} {port} {{
     retry {RETRIES}
     delay_before_retry {RETRY_DELAY:g}
     virtualhost {server_name}
-    sorry_server {way.last_resort} {port}
+    sorry_server {way.last_resort} {port}{inhibit}
 
 {blocks}}}
 """
 
 
-def _real_server(address: str, port: int, check: Check, source: str, weight: int) -> str:
+def _real_server(address: str, port: int, check: Check, source: str, weight: int, rests: bool) -> str:
+    inhibit = "\n        inhibit_on_failure" if rests else ""
     return f"""\
     real_server {address} {port} {{
-        weight {weight}
+        weight {weight}{inhibit}
         notify_up "/usr/bin/touch {BALANCER_FOLDER}/{UP}{address}"
         notify_down "/usr/bin/rm -f {BALANCER_FOLDER}/{UP}{address}"
         TCP_CHECK {{

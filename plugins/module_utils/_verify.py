@@ -11,7 +11,7 @@ import ipaddress
 import re
 import shlex
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 from urllib.parse import urlsplit
@@ -212,6 +212,11 @@ def missing_real_servers(virtual: Optional[Mapping[str, Any]], expected: Iterabl
     """The addresses that should get connections and are not in the table: their checks fail."""
     having = {real["address"] for real in (virtual or {}).get("real_servers", ())}
     return [address for address in expected if address not in having]
+
+
+def offered_real_servers(virtual: Mapping[str, Any], healthy: Container[str]) -> list[dict[str, Any]]:
+    """The real servers that keepalived holds for healthy, or that have a weight: it leaves the others with the weight 0."""
+    return [real for real in virtual["real_servers"] if real["weight"] or real["address"] in healthy]
 
 
 def drained_real_servers(virtual: Mapping[str, Any], expected: Iterable[str]) -> list[str]:

@@ -208,6 +208,8 @@ from typing import Any, NamedTuple, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _verify as core
+from ansible_collections.multinic.kubernetes.plugins.module_utils._apiserver_guard import UP
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import BALANCER_FOLDER
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
     EXTERNAL,
     IPVS,
@@ -227,6 +229,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._proxy_status 
 
 KUBELET_CONF = Path("/etc/kubernetes/kubelet.conf")
 MANIFESTS = Path("/etc/kubernetes/manifests")
+BALANCER = Path(BALANCER_FOLDER)
 CA = "/etc/kubernetes/pki/ca.crt"
 ETCD_PKI = Path("/etc/kubernetes/pki/etcd")
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -353,6 +356,9 @@ class Host:
     def ipvs(self, vip: str) -> Optional[dict[str, Any]]:
         for server in core.parse_ip_vs(read(Path("/proc/net/ip_vs"))):
             if server["address"] == vip and server["port"] == self.params["port"]:
+                if BALANCER.is_dir():
+                    healthy = {path.name[len(UP) :] for path in BALANCER.glob(f"{UP}*")}
+                    server["real_servers"] = core.offered_real_servers(server, healthy)
                 return server
         return None
 

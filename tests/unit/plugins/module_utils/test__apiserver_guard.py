@@ -470,3 +470,59 @@ def test_addresses_are_packed_as_the_kernel_wants_them(case: Case) -> None:
     assert len(named[guard.ADDR]) == 16
     assert kernel.text(named[guard.ADDR]) == case.vip
     assert named[guard.PORT] == (6443).to_bytes(2, "big")
+
+
+def resting_table(case: Case) -> dict[str, Any]:
+    """keepalived holds the third for unhealthy, and has given it the weight 0."""
+    first, second, third = case.masters
+    table = {**dict.fromkeys((first, second), GOOD), third: (guard.MASQUERADE, 0)}
+    return {
+        "healthy": frozenset((first, second)),
+        "known": frozenset(case.masters),
+        "service": case.service(servers=table),
+    }
+
+
+def test_a_server_that_is_not_ready_keeps_the_requests_it_has(case: Case) -> None:
+    assert guard.find_faults(case.settings, case.seen(**resting_table(case))) == ([], {})
+    awaited = guard.decide(case.settings, case.seen(**resting_table(case), probing=True), Memory())
+    assert (awaited.faults, awaited.doubtful) == ((), True)
+
+
+def test_a_server_that_is_dead_is_taken_out_so_that_its_connections_end(case: Case) -> None:
+    third = case.masters[2]
+    seen = case.seen(**resting_table(case), dead=frozenset((third,)))
+    (fault,) = guard.decide(case.settings, seen, Memory()).faults
+    assert fault.actions == (Action("remove_server", (third,)),)
+    assert "it answers no connection" in fault.told
+
+
+def test_no_server_is_taken_out_for_dead_while_none_is_healthy(case: Case) -> None:
+    resort, second, third = case.masters
+    table = {resort: GOOD, **dict.fromkeys((second, third), (guard.MASQUERADE, 0))}
+    seen = case.seen(
+        healthy=frozenset(),
+        known=frozenset(case.masters),
+        dead=frozenset((second, third)),
+        service=case.service(servers=table),
+    )
+    assert guard.find_faults(case.settings, seen) == ([], {})
+
+
+def test_a_server_of_the_weight_0_that_keepalived_does_not_know_is_foreign(case: Case) -> None:
+    seen = case.seen(**{**resting_table(case), "known": frozenset(case.masters[:2])})
+    (fault,) = guard.find_faults(case.settings, seen)[0]
+    assert fault.thing == "servers foreign"
+
+
+def test_probes_tell_who_is_dead_without_waiting() -> None:
+    """On loopback addresses: one that listens, one that refuses. That silence counts too is for real networks to show."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        probes = guard.Probes("127.0.0.1", listening.getsockname()[1])
+        servers = ("127.0.0.1", "127.0.0.2")
+        found: set[str] = set()
+        for look in range(4):
+            found |= probes.dead(servers, 100.0 + look / 10)
+        assert found == {"127.0.0.2"}
+        assert probes.dead((), 101.0) == frozenset()
+        assert not probes.open
