@@ -108,6 +108,15 @@ def four_in_trouble() -> dict[str, Any]:
     return again(report)
 
 
+def dual_stack() -> dict[str, Any]:
+    """The seed's hosts with addresses of both families on the internal card."""
+    changed: dict[str, dict[str, Any]] = {}
+    for name, last in {"master1": 129, "master2": 128, "master3": 130, "node01": 131}.items():
+        changed[name] = {"links": [card("ens32", f"192.168.253.{last}/24", f"fd00:253::{last}/64")]}
+    networks = ["192.168.253.0/24", "fd00:253::/64"]
+    return report_of(seed_cluster(networks, **changed), {"cni": "bridge"})
+
+
 def typo() -> dict[str, Any]:
     """The seed's own slip: nothing can be planned."""
     return report_of(seed_cluster(TYPO), {"cni": "bridge"})

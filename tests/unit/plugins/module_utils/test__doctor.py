@@ -497,6 +497,15 @@ def test_a_cluster_of_plain_kubeadm_is_named_and_compared() -> None:
     assert VIP not in text
 
 
+def test_the_version_is_the_kubelets_else_what_kubeadm_was_told() -> None:
+    seen = healthy(ours=False, change=plain_kubeadm)
+    assert diagnose(seen).about["versions"] == ["v1.33.1"]
+    configuration = {"kubernetesVersion": "v1.33.0"}
+    told_by = {name: {**host, "cluster_configuration": configuration} for name, host in seen.components.items()}
+    assert diagnose(replace(seen, components=told_by, views={})).about["versions"] == ["v1.33.0"]
+    assert diagnose(replace(seen, views={})).about["versions"] == []
+
+
 def test_a_foreign_node_at_another_address_is_an_error() -> None:
     def change(raw: dict[str, Any]) -> None:
         plain_kubeadm(raw)
