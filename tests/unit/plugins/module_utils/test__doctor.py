@@ -416,14 +416,14 @@ def test_names_that_came_later_are_only_good_to_know() -> None:
     assert "192.168.253.130" in found.findings[0].found
 
 
-def test_without_openssl_certificates_are_told_as_not_seen() -> None:
+def test_certificates_that_cannot_be_read_are_told_as_not_seen() -> None:
     def change(raw: dict[str, Any]) -> None:
         for entry in raw["components"]["node01"]["certificates"]:
-            entry.update(not_before=None, not_after=None, error="openssl is not on this host")
+            entry.update(not_before=None, not_after=None, error="x.crt: it holds no certificate")
 
     found = diagnose(healthy(change=change))
     assert found.findings == []
-    assert "certificates on node01: openssl is not on this host" in found.untested
+    assert "certificates on node01: x.crt: it holds no certificate" in found.untested
 
 
 def test_a_component_without_connections_is_told_as_not_seen() -> None:
