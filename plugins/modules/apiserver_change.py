@@ -103,6 +103,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import at
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
     CA,
+    CA_REMEDY,
     LOOPBACK,
     NAME_REMEMBERED,
     STATUS_SOCKET,
@@ -137,7 +138,10 @@ def ask(address: str, port: int, name: str, path: str) -> str:
     """Empty if the API server answers there with 200; else why not. The certificate is checked where there is a CA."""
     context = ssl.create_default_context()
     if os.path.exists(CA):
-        context.load_verify_locations(CA)
+        try:
+            context.load_verify_locations(CA)
+        except ssl.SSLError:
+            return f"{CA} on this host holds no certificate. {CA_REMEDY}"
     else:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
