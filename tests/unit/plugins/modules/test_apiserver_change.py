@@ -102,6 +102,11 @@ def test_an_authority_that_a_power_loss_left_empty_is_told(
     assert told.startswith(f"{damaged} on this host holds no certificate. It is the same on every host")
 
 
+@pytest.mark.parametrize(("now", "seconds"), [(1000.0, 6.0), (1004.0, 2.0), (1007.0, 0.0), (100.0, 6.0)])
+def test_a_clock_that_was_put_back_holds_nothing_up(now: float, seconds: float) -> None:
+    assert module.time_left(1000.0, now) == seconds
+
+
 def process(proc: Path, number: int, command: str, hosts: str | Path) -> None:
     folder = proc / str(number)
     (folder / "root/etc").mkdir(parents=True)
