@@ -1055,7 +1055,8 @@ def _check_limit(plan: Mapping[str, Any], nodes: Sequence[_Node], found: Finding
 
 def _check_bridge(plan: Mapping[str, Any], found: Findings) -> None:
     """What the role cni would refuse, when most of the hosts are changed already."""
-    if plan and plan["cni"]["name"] == "bridge":
+    told = any(item.variable == "pod_cidr" and item.severity == "error" for item in found.items)
+    if plan and plan["cni"]["name"] == "bridge" and not told:
         for problem in _cni.bridge_problems(plan):
             found.error(
                 "",
