@@ -56,8 +56,9 @@ def _measured(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
         time = round(0.2 + chance.random() * 0.3, 3)
         full = round(time + 0.1, 3)
         peers.append({**peer, "milliseconds": time, "full_milliseconds": full, "largest": peer["size"], "tcp": ""})
+    sources = {":" in source: source for source in plan["hosts"][name]["addresses"]}
     lookups = {
-        peer["address"]: {"dev": arguments["interface"], "source": arguments["source"], "gateway": None}
+        peer["address"]: {"dev": arguments["interface"], "source": sources[":" in peer["address"]], "gateway": None}
         for peer in peers
     }
     offset = round(chance.uniform(-0.03, 0.03), 4)
