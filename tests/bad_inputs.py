@@ -842,6 +842,13 @@ BAD_INPUTS: list[BadInput] = [
         "without dashes",
     ),
     everywhere(
+        "pods-of-another-family",
+        "pod_cidr",
+        "fd00:64::/48",
+        "fd00:64::/48 is IPv6, but the cluster network is IPv4",
+        "Set pod_cidr to an IPv4 network",
+    ),
+    everywhere(
         "ignored-checks-are-a-mapping",
         "kubeadm_ignore_preflight_errors",
         {"NumCPU": True},
@@ -854,5 +861,68 @@ BAD_INPUTS: list[BadInput] = [
         ["number of CPUs"],
         "'number of CPUs' is not the name of a check",
         "such as [NumCPU, Mem]",
+    ),
+]
+
+
+def of_six(name: str, variable: str, value: Any, found: str, remedy: str, *where: str) -> BadInput:
+    """One variable of all hosts has a bad value, in a cluster whose network is IPv6."""
+    more = {} if variable == "cluster_network" else {"cluster_network": SIX}
+    return everywhere(name, variable, value, found, remedy, *where, **more)
+
+
+SIX = "fd00:253::/64"
+HERE_SIX = "192.168.253.0/24 (ens32), fd00:253::/64 (ens32)"
+# For hosts that have an IPv6 address beside the IPv4 one on ens32; the lab's own hosts have none.
+BAD_INPUTS_OF_SIX: list[BadInput] = [
+    of_six(
+        "typo", "cluster_network", "fd00:235::/64", f"the host has {HERE_SIX}", f"Set cluster_network: {SIX}", *HOSTS
+    ),
+    of_six(
+        "typo-in-a-target", "cluster_network", "fd00:235::1", "to fd00:235::1", "fd00:253::1 (or fd00:253::/64)", *HOSTS
+    ),
+    of_six("link-local", "cluster_network", "fe80::/64", f"inside fe80::/64; the host has {HERE_SIX}", "is on", *HOSTS),
+    of_six("three-colons", "cluster_network", "fd00:253:::1", "'fd00:253:::1' looks like an address", FORMS, *HOSTS),
+    of_six("vip-of-ipv4", "apiserver_vip", "10.103.97.2", "10.103.97.2 is IPv4", "to an IPv6 address"),
+    of_six(
+        "vip-in-the-network",
+        "apiserver_vip",
+        "fd00:253::99",
+        "fd00:253::99 is inside fd00:253::/64 of ens32",
+        "such as fd00:10:103:97::2",
+        *HOSTS,
+    ),
+    of_six("vip-is-multicast", "apiserver_vip", "ff02::1", "'ff02::1' is a loopback, link-local, multicast", "free"),
+    of_six("vip-is-link-local", "apiserver_vip", "fe80::1", "'fe80::1' is a loopback, link-local", "a free address"),
+    of_six("vip-is-none", "apiserver_vip", "fd00:97::2::3", "'fd00:97::2::3' is not an address", "a free address"),
+    of_six(
+        "two-vips-of-ipv6",
+        "apiserver_vip",
+        "fd00:97::2,fd00:97::3",
+        "fd00:97::2, fd00:97::3: at most one",
+        "one per family",
+    ),
+    of_six("pods-of-ipv4", "pod_cidr", "100.64.0.0/10", "100.64.0.0/10 is IPv4", "Set pod_cidr to an IPv6 network"),
+    of_six(
+        "pods-on-the-hosts", "pod_cidr", "fd00:253::/56", "fd00:253::/56 overlaps fd00:253::/64", "no host uses", *HOSTS
+    ),
+    of_six(
+        "pods-for-two-nodes", "pod_cidr", "fd00:64::/63", "room for 2 nodes' /64 networks", "such as fd00:100:64::/48"
+    ),
+    of_six("services-of-ipv4", "service_cidr", "10.96.0.0/16", "10.96.0.0/16 is IPv4", "to an IPv6 network"),
+    of_six(
+        "services-too-many", "service_cidr", "fd00:96::/64", "fd00:96::/64 has 18446744073709551616", "fd00:10:96::/112"
+    ),
+    of_six(
+        "services-among-the-pods",
+        "service_cidr",
+        "fd00:100:64::/112",
+        "overlaps pod_cidr fd00:100:64::/48",
+        "do not overlap",
+    ),
+    of_six("services-on-the-hosts", "service_cidr", "fd00:253::/112", "overlaps fd00:253::/64", "no host uses", *HOSTS),
+    of_six("time-server", "time_servers", ["fd00::zz"], "'fd00::zz' is neither an address nor a DNS name", "addresses"),
+    of_six(
+        "name-in-the-certificate", "apiserver_extra_sans", ["fd00::zz"], "'fd00::zz' is neither", "addresses and DNS"
     ),
 ]

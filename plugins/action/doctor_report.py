@@ -107,6 +107,7 @@ class ActionModule(ActionBase):
                     "findings": diagnosis.findings,
                     "status": seen.status,
                     "cluster": diagnosis.cluster,
+                    "versions": diagnosis.about["versions"],
                     "foreign": diagnosis.about["foreign"],
                     "components": {name: [use.as_dict() for use in uses] for name, uses in diagnosis.uses.items()},
                 }

@@ -782,8 +782,8 @@ def weights_of(config: str) -> dict[str, int]:
     found, server = {}, ""
     for words in map(str.split, config.splitlines()):
         if words[:1] == ["real_server"]:
-            server = words[1]
-        elif words[:1] == ["weight"] and server:
+            server = "".join(words[1:2])
+        elif words[:1] == ["weight"] and server and words[1:2] and words[1].isdecimal():
             found[server] = int(words[1])
     return found
 
@@ -1079,11 +1079,13 @@ def run_for_ever(guards: Sequence[Guard]) -> None:
         pauses = []
         for guard in guards:
             try:
-                pauses.append(guard.look())
-            except OSError as error:  # the kernel did not answer in time, or has no memory: the next look may do better
-                guard.say(Message(WARNING, f"could not look: {error}"))
-                pauses.append(LONGEST_WAIT)
-            guard.certificates_due()
+                pause = guard.look()
+                guard.certificates_due()
+            # The kernel did not answer in time, has no memory, or answers what is not understood: the next look may do better.
+            except (OSError, ValueError, LookupError, struct.error) as error:
+                guard.say(Message(WARNING, f"could not look: {error!r}"))
+                pause = LONGEST_WAIT
+            pauses.append(pause)
         wait(guards, min(pauses))
 
 

@@ -200,6 +200,9 @@ RuntimeDirectory={BALANCER_FOLDER[len("/run/") :]}
 {cleanup}
 ExecStart=/usr/sbin/keepalived --dont-fork --check --use-file={CONFIG_PATH} \
 --pid={BALANCER_FOLDER}/main.pid --checkers_pid={BALANCER_FOLDER}/checkers.pid
+# The file of a server that is no longer balanced would tell the guard that it is healthy, were it balanced again.
+ExecReload=-/bin/sh -c 'cd {BALANCER_FOLDER} && for file in {UP}*; do \
+grep -qF "real_server $${{file#{UP}}} " {CONFIG_PATH} || rm -f "$$file"; done'
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=100ms

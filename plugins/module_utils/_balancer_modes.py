@@ -40,6 +40,7 @@ PROXY_CONFIG = "/etc/multinic/apiserver-proxy.conf"
 RUN_FOLDER = "/run/multinic-apiserver-proxy"
 STATUS_SOCKET = f"{RUN_FOLDER}/status.sock"
 CA = "/etc/kubernetes/pki/ca.crt"
+CA_REMEDY = f"It is the same on every host of the cluster: copy {CA} from another one."
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
 PROXY_UNITS = (PROXY_UNIT, RELOAD_PATH_UNIT)  # in the order in which they start
@@ -192,7 +193,8 @@ def proxy_unit(addresses: Sequence[str], port: int) -> str:
     It begins as root, for it shares the port of the API server on a control plane, which the kernel allows only to
     sockets of one user. A host that has not joined yet has no CA: its checks believe everybody, until it has one.
     """
-    prepare = f'/bin/sh -c "if test -s {CA}; then cat {PROXY_CONFIG}; else {_without_trust(PROXY_CONFIG)}; fi'
+    # After a power loss it may be there and hold nothing; haproxy would not start with it.
+    prepare = f"/bin/sh -c \"if grep -qs 'END CERTIFICATE' {CA}; then cat {PROXY_CONFIG}; else {_without_trust(PROXY_CONFIG)}; fi"
     prepare += f' > {RUN_FOLDER}/haproxy.conf"'
     return f"""\
 # Written by multinic.kubernetes

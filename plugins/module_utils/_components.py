@@ -11,18 +11,16 @@ import base64
 import binascii
 import json
 import re
-import ssl
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv6Address, ip_address
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._facts import _proc_address
 
 ESTABLISHED, LISTEN = "01", "0A"
 MOST_ENDS = 100  # ends of connections told of one process; an API server has thousands
-PEM = re.compile(r"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 LOOPBACK_NAMES = frozenset(("localhost", "localhost.localdomain"))
 
 
@@ -231,37 +229,6 @@ def guard_status(text: str) -> dict[str, Any]:
     return dict(status) if isinstance(status, dict) else {}
 
 
-# --- certificates -----------------------------------------------------------------------------------------------------
-
-
-def first_certificate(text: str) -> str:
-    """The first certificate of a PEM file, without the keys that may be beside it."""
-    found = PEM.search(text)
-    return found[0] if found else ""
-
-
-def certificate_of(told: str) -> dict[str, Any]:
-    """Dates and names, of what `openssl x509 -noout -dates -subject -ext subjectAltName` told."""
-    dates = dict(re.findall(r"^(notBefore|notAfter)=(.+)$", told, re.MULTILINE))
-    subject = re.search(r"^subject=\s*(.*)$", told, re.MULTILINE)
-    names = [
-        normal(name) for name in re.findall(r"\b(?:DNS|IP Address):([^\s,]+)", told[subject.end() if subject else 0 :])
-    ]
-    return {
-        "not_before": _epoch(dates.get("notBefore", "")),
-        "not_after": _epoch(dates.get("notAfter", "")),
-        "subject": subject[1].strip() if subject else "",
-        "sans": names,
-    }
-
-
 def normal(name: str) -> str:
     """A name of a certificate so that equal ones are equal: IPv6 addresses are written in many ways."""
     return str(ip_address(name)) if is_address(name) else name.lower()
-
-
-def _epoch(text: str) -> Optional[int]:
-    try:
-        return int(ssl.cert_time_to_seconds(text.strip()))
-    except ValueError:
-        return None

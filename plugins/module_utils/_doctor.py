@@ -229,7 +229,9 @@ class _Doctor:
         return {
             "ours": bool(self.members) and not any(self.seen.foreign(name) for name in self.members),
             "foreign": [name for name in self.members if self.seen.foreign(name)],
-            "versions": sorted({str(node["version"]) for node in nodes if node.get("version")}),
+            # The kubelets'; where nobody could be asked for the nodes, what kubeadm was told.
+            "versions": sorted({str(node["version"]) for node in nodes if node.get("version")})
+            or list(filter(None, [configuration.get("kubernetesVersion")])),
             "runtimes": sorted(runtimes),
             "endpoints": [server for server, _number in servers.most_common()],
             "kube_proxy_modes": sorted(modes),

@@ -402,8 +402,10 @@ def as_address(text: str) -> Optional[IPAddress]:
 def _from_setup(facts: Mapping[str, Any]) -> HostNetwork:
     """The same picture from ansible.builtin.setup's facts, as far as they go."""
     links: list[Link] = []
+    # The keys are the names with some characters replaced, which ones differs with the version: each tells its card itself.
+    told = {str(data["device"]): data for data in facts.values() if isinstance(data, Mapping) and data.get("device")}
     for name in facts.get("interfaces") or ():
-        data = facts.get(re.sub(r"[^A-Za-z0-9_]", "_", str(name))) or facts.get(str(name)) or {}
+        data = told.get(str(name)) or facts.get(str(name)) or {}
         addresses: list[Address] = []
         primary = data.get("ipv4") or {}
         for position, item in enumerate([primary, *(data.get("ipv4_secondaries") or ())]):

@@ -46,7 +46,11 @@ class NodeSeen:
     ready: bool = False
     control_plane: bool = False
     unschedulable: bool = False
-    address: str = ""
+    addresses: tuple[str, ...] = ()  # one of each family, the primary one first
+
+    @property
+    def address(self) -> str:
+        return next(iter(self.addresses), "")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Judgement:
     """What the removal of one node means. problems forbid it; steps tell it, one sentence each, in order."""
 
     role: str
-    address: str
+    addresses: tuple[str, ...]  # of each family, the primary one first; none where nobody knows them
     known: bool
     member: Optional[Member] = None
     problems: list[str] = field(default_factory=list)
@@ -67,14 +71,14 @@ def nodes_of(listing: Mapping[str, Any]) -> list[NodeSeen]:
     for item in listing.get("items") or ():
         status, labels = item.get("status") or {}, (item["metadata"].get("labels") or {})
         conditions = {entry["type"]: entry["status"] for entry in status.get("conditions") or ()}
-        addresses = [str(a["address"]) for a in status.get("addresses") or () if a.get("type") == "InternalIP"]
+        internal = [str(a["address"]) for a in status.get("addresses") or () if a.get("type") == "InternalIP"]
         found.append(
             NodeSeen(
                 name=str(item["metadata"]["name"]),
                 ready=conditions.get("Ready") == "True",
                 control_plane=any(label in labels for label in CONTROL_PLANE_LABELS),
                 unschedulable=bool((item.get("spec") or {}).get("unschedulable")),
-                address=addresses[0] if addresses else "",
+                addresses=tuple(internal),
             )
         )
     return found
@@ -101,10 +105,10 @@ def judge(name: str, nodes: Sequence[NodeSeen], members: Sequence[Member], *, re
     reachable: whether Ansible gets into its host. members are those of the stacked etcd; none for an external one.
     """
     node = next((entry for entry in nodes if entry.name == name), None)
-    address = node.address if node else ""
-    member = next((entry for entry in members if entry.name == name or (address and entry.address == address)), None)
+    addresses = node.addresses if node else ()
+    member = next((entry for entry in members if entry.name == name or entry.address in addresses), None)
     role = CONTROL_PLANE if member is not None or (node is not None and node.control_plane) else WORKER
-    address = address or (member.address if member else "")
+    addresses = addresses or tuple(filter(None, [member.address if member else ""]))
     problems = [
         *_lonely(name, nodes, node),
         *_quorum(members, member),
@@ -112,11 +116,11 @@ def judge(name: str, nodes: Sequence[NodeSeen], members: Sequence[Member], *, re
     ]
     return Judgement(
         role=role,
-        address=address,
+        addresses=addresses,
         known=node is not None or member is not None,
         member=member,
         problems=problems,
-        steps=_steps(name, node, members, member, role, address, reachable=reachable),
+        steps=_steps(name, nodes, members, member, role, addresses, reachable=reachable),
     )
 
 
@@ -160,25 +164,34 @@ def _alive(name: str) -> str:
 
 def _steps(
     name: str,
-    node: Optional[NodeSeen],
+    nodes: Sequence[NodeSeen],
     members: Sequence[Member],
     member: Optional[Member],
     role: str,
-    address: str,
+    addresses: Sequence[str],
     *,
     reachable: bool,
 ) -> list[str]:
     steps = []
-    if role == CONTROL_PLANE and address:
-        steps.append(f"{address} takes no new connections on any host's balancer; established ones go on")
+    node = next((entry for entry in nodes if entry.name == name), None)
+    balanced = " and ".join(addresses) if role == CONTROL_PLANE else ""
+    if node is None and member is None and not reachable:
+        # That of a host that cannot be asked is the inventory's, which may differ.
+        known = ", ".join(entry.name for entry in nodes)
+        steps.append(
+            f"the cluster has no node and no member of etcd with the name {name}; it has {known}. If the host is one of "
+            "these, nothing of it leaves: run again with -e node_removal_node_name=ITS-NAME"
+        )
+    if balanced:
+        steps.append(f"{balanced} takes no new connections on any host's balancer; established ones go on")
     if node is not None and reachable:
         steps.append(f"{name} is cordoned and its pods are evicted")
     elif node is not None:
         steps.append(f"{name} is cordoned; its pods are deleted with it, since nobody there can end them")
     if role == CONTROL_PLANE and reachable and member is not None:
         steps.append("its API server ends in order")
-    if role == CONTROL_PLANE and address:
-        steps.append(f"{address} leaves every host's balancer")
+    if balanced:
+        steps.append(f"{balanced} leaves every host's balancer")
     if member is not None:
         voting = sum(not entry.learner for entry in members) - (not member.learner)
         spare = max(0, (voting - 1) // 2)

@@ -14,6 +14,7 @@ kind       preflight (the default) or doctor
 status     cluster_status' result of each host, by its name; optional
 cluster    cluster_status' view of the whole cluster; optional
 components the doctor's: of each host the addresses that its components use; optional
+versions   the doctor's: the versions of Kubernetes that the cluster has; optional
 foreign    the doctor's: hosts that something else made members, which have no VIP; optional
 =========  ============================================================================================================
 
@@ -26,8 +27,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import SEVERITIES, Finding, count, headline
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import in_url
 from ansible_collections.multinic.kubernetes.plugins.module_utils._page_drawing import (
     FEW,
+    KINDS,
     MOST,
     NAME_CHARS,
     TWO_LINES,
@@ -169,16 +172,18 @@ def _tiles(model: Model) -> list[tuple[str, str, str]]:
     roles = f"{_plural(masters, 'control plane')}, {_plural(len(model.hosts) - masters, 'worker')}" if masters else ""
     planned = [host for host in model.hosts if host.planned]
     tiles = [
-        ("Kubernetes", str(plan.get("kubernetes_version") or "not known"), ""),
+        ("Kubernetes", _few(model.versions, 3) or "not known", ""),
         ("Hosts", f"{len(model.hosts):,}", roles),
     ]
     if planned:
-        networks = list(dict.fromkeys(str(host.node.get("network")) for host in planned))
+        networks = list(dict.fromkeys(_cluster_networks(host) for host in planned))
         told = networks[0] if len(networks) == 1 else f"{len(networks)} networks"
         cards = list(dict.fromkeys(str(host.node.get("interface")) for host in planned))
         tiles.append(("Cluster network", told, f"on {_few(cards, 3)}"))
         server = mapping(plan.get("apiserver"))
-        tiles.append(("API address (VIP)", f"{server.get('vip')}:{server.get('port')}", str(server.get("name") or "")))
+        ends = " and ".join(f"{in_url(address)}:{server.get('port')}" for address in api_addresses(plan))
+        kind = KINDS["vip"] if server.get("balancer") in (None, "", "ipvs") else "API address"
+        tiles.append((kind, ends, str(server.get("name") or "")))
         cni = mapping(plan.get("cni"))
         wrapped = "" if cni.get("encapsulation") in (None, "", "none") else f", {cni['encapsulation']}"
         tiles.append(("Pods", f"MTU {cni.get('mtu')}", f"{cni.get('name')}{wrapped}"))
@@ -188,6 +193,11 @@ def _tiles(model: Model) -> list[tuple[str, str, str]]:
         middle = f"median {milliseconds(model.pairs.middle)}" if model.pairs.middle is not None else ""
         tiles.append(("Ways proved", f"{good:,} of {all_of:,}", middle))
     return tiles
+
+
+def _cluster_networks(host: Host) -> str:
+    """A host's cluster networks, one of each family."""
+    return " and ".join(map(str, sequence(host.node.get("networks")) or [host.node.get("network")]))
 
 
 def _footer(model: Model) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from html import escape as _escape
 from typing import Any, Optional
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import in_url
 from ansible_collections.multinic.kubernetes.plugins.module_utils._page_model import (
     Card,
     Host,
@@ -27,6 +28,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._page_model im
     lanes_of,
     sequence,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import api_addresses
 
 MONO, BOLD, SANS = 7.3, 7.0, 6.3  # pixels that a character takes, in the widest of the fonts that the style names
 WIDTHS = {"b": MONO, "m": MONO, "s": SANS}
@@ -36,7 +38,7 @@ LINE, PAD, STEM = 16, 8, 14
 LANE_LEFT, LANE_RIGHT = 26, 12
 NAME_CHARS, LABEL_CHARS = 22, 44
 TWO_LINES = 2 * NAME_CHARS - 2
-HEAD = 84
+HEAD_LINES, CAP = 4, 10  # of a head: the lines that each has, and the place of the rail below them
 KINDS = {"cluster": "Cluster network", "default": "Default route", "other": "Other network", "vip": "API address (VIP)"}
 
 BALANCED = {
@@ -221,30 +223,36 @@ def _vip_column(
     plan: Mapping[str, Any], hosts: Mapping[str, Host], ways: Mapping[str, Seen], compact: bool
 ) -> Optional[Column]:
     balancer = str(dig(plan, "apiserver", "balancer") or "")
-    vip = str(dig(plan, "apiserver", "vip") or "")
-    if balancer not in ("", "ipvs"):
-        vip = str(next(iter(sequence(dig(plan, "apiserver", "addresses"))), dig(plan, "apiserver", "name") or ""))
-    if not vip:
+    if balancer in ("", "ipvs"):
+        ends = api_addresses(plan)
+    else:
+        ends = [str(item) for item in sequence(dig(plan, "apiserver", "addresses"))]
+        ends = ends or [str(name) for name in [dig(plan, "apiserver", "name")] if name]
+    if not ends:
         return None
+    reached = " and ".join(ends)
     plugs = {}
     for name, host in hosts.items():
-        if not host.source:
+        if not host.sources:
             continue
         serves = host.control_plane and host.planned
-        lines = [Line((("s", "from "), ("m", host.source), *((("v", " ◆"),) if serves and compact else ())))]
+        lines = [Line((("s", "from "), ("m", source))) for source in host.sources]
+        if serves and compact:
+            lines[0] = Line((*lines[0].parts, ("v", " ◆")))
         if serves and not compact:
             lines.append(Line((("v", "◆ its API server is behind it"),)))
-        title = f"{name}: reaches {vip} from {host.source}" + (", and its API server is behind it" if serves else "")
+        sources = " and ".join(host.sources)
+        title = f"{name}: reaches {reached} from {sources}" + (", and its API server is behind it" if serves else "")
         way = ways.get(name)
         wrong = way is not None and way.seen is not None and not way.right
         if way is not None and wrong:
             told = middle_cut(", ".join([*(way.seen or ()), *filter(None, [way.trouble])]) or "none", LABEL_CHARS)
             lines.append(Line((("e", f"✕ seen {told}"),)))
-            title = f"{name}: should reach {vip} from {host.source}, seen {told}"
-        plugs[name] = [Plug("vip fault" if wrong else "vip", lines, title, vip)]
+            title = f"{name}: should reach {reached} from {sources}, seen {told}"
+        plugs[name] = [Plug("vip fault" if wrong else "vip", lines, title, ends[0])]
     head = [
         Line((("k", KINDS["vip"].upper()),)),
-        Line((("b", f"{vip}:{dig(plan, 'apiserver', 'port')}"),)),
+        *(Line((("b", f"{in_url(end)}:{dig(plan, 'apiserver', 'port')}"),)) for end in ends),
         Line((("s", BALANCED.get(balancer, f"{balancer} on each host, on no wire")),)),
         Line((("v", "◆ API server behind it"),)),
     ]
@@ -354,13 +362,14 @@ def _svg(kind: str, width: float, height: float, content: Iterable[str]) -> str:
 
 def _heads(columns: Sequence[Column], width: float) -> str:
     parts = []
-    for column in columns:
-        lines = [line for line in column.head if any(text for _style_, text in line.parts)]
+    shown = [[line for line in column.head if any(text for _style_, text in line.parts)] for column in columns]
+    height = max(HEAD_LINES, *map(len, shown)) * LINE + 2 * CAP
+    for column, lines in zip(columns, shown):
         texts = "".join(line.svg(column.rail - 10, 16 + LINE * number) for number, line in enumerate(lines))
-        rail = f'<path class="rail {column.kind}" d="M{_n(column.rail)} {HEAD - 10}V{HEAD}"/>'
-        cap = f'<path class="cap {column.kind}" d="M{_n(column.rail - 9)} {HEAD - 10}h18"/>'
+        rail = f'<path class="rail {column.kind}" d="M{_n(column.rail)} {height - CAP}V{height}"/>'
+        cap = f'<path class="cap {column.kind}" d="M{_n(column.rail - 9)} {height - CAP}h18"/>'
         parts.append(f'<g class="head {column.kind}">{texts}{rail}{cap}</g>')
-    return _svg("heads", width, HEAD, parts)
+    return _svg("heads", width, height, parts)
 
 
 def _names(rows: Sequence[Row], side: float, height: float) -> str:

@@ -9,7 +9,7 @@ escaped; the page escapes whatever it writes. What hosts sent may have any shape
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Optional
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import SEVERITIES, Finding, ordered
 from ansible_collections.multinic.kubernetes.plugins.module_utils._net import HostNetwork, Link
+from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import virtual_servers
 
 ROLES = {"control_plane": "control plane", "worker": "worker"}
 LARGEST = 1e12
@@ -100,8 +101,9 @@ class Host:
         return [str(item) for item in sequence(self.node.get("addresses"))] or [self.address]
 
     @property
-    def source(self) -> str:
-        return str(dig(self.node, "vip_route", "source") or "")
+    def sources(self) -> list[str]:
+        """Of the routes to the VIPs, in their order."""
+        return _sources(self.node)
 
     @property
     def cluster_card(self) -> Optional[Card]:
@@ -461,7 +463,7 @@ def components_of(
 ) -> dict[str, dict[str, Seen]]:
     """For each host the address of every component. Hosts that something else made members have no VIP."""
     nodes = {str(mapping(node).get("name")): mapping(node) for node in sequence(cluster.get("nodes"))}
-    real = tuple(str(item) for item in sequence(dig(plan, "apiserver", "real_servers")))
+    real = tuple(address for server in virtual_servers(plan) for address in server["real_servers"])
     mode = str(dig(plan, "apiserver", "balancer") or "ipvs")
     rows: dict[str, dict[str, Seen]] = {}
     for name, data in mapping(plan.get("hosts")).items():
@@ -489,43 +491,62 @@ def components_of(
 
 
 def _components(node: Mapping[str, Any], seen: Mapping[str, Any], real: tuple[str, ...]) -> dict[str, Seen]:
-    address, source = (str(node.get("address")),), (str(dig(node, "vip_route", "source") or ""),)
+    address, sources = (str(node.get("address")),), tuple(_sources(node))
     master = node.get("role") == "control_plane"
     row = {
         "kubelet": Seen(_addresses(node)),
         "apiserver": Seen(address if master else ()),
         "etcd": Seen(address if master else ()),
-        "route": Seen(source),
-        "api": Seen(source),
+        "route": Seen(sources),
+        "api": Seen(sources),
         "real_servers": Seen(real),
     }
     if not seen:
         return row
-    kubelet, route, api = mapping(seen.get("kubelet")), mapping(seen.get("route")), mapping(seen.get("api"))
+    kubelet = mapping(seen.get("kubelet"))
+    ways = [seen, *map(mapping, sequence(seen.get("further_vips")))]
+    routes, asked = [mapping(way.get("route")) for way in ways], [mapping(way.get("api")) for way in ways]
     told = tuple(filter(None, str(kubelet.get("node_ip") or "").split(",")))
     row["kubelet"] = Seen(_addresses(node), told, "" if kubelet.get("running") else "not running")
-    kind = str(route.get("type") or "")
-    row["route"] = Seen(source, _one(route.get("source")), "" if kind == "local" else f"{kind or 'no'} route")
-    row["api"] = Seen(source, _one(api.get("source")), "" if api.get("ok") else str(api.get("error") or "no answer"))
+    row["route"] = Seen(sources, _told(route.get("source") for route in routes), _first(map(_route_trouble, routes)))
+    row["api"] = Seen(sources, _told(api.get("source") for api in asked), _first(map(_api_trouble, asked)))
     if master:
         pods = mapping(seen.get("static_pods"))
         peer = _host_of(dig(pods, "etcd", "initial-advertise-peer-urls"))
         healthy = dig(seen, "etcd", "healthy")
-        row["apiserver"] = Seen(address, _one(dig(pods, "kube-apiserver", "advertise-address")))
-        row["etcd"] = Seen(address, _one(peer), "" if healthy else str(dig(seen, "etcd", "error") or "not healthy"))
-    virtual = seen.get("virtual_server")
-    servers = [mapping(item) for item in sequence(dig(virtual, "real_servers"))]
+        row["apiserver"] = Seen(address, _told([dig(pods, "kube-apiserver", "advertise-address")]))
+        row["etcd"] = Seen(address, _told([peer]), "" if healthy else str(dig(seen, "etcd", "error") or "not healthy"))
+    virtual = [way.get("virtual_server") for way in ways]
+    servers = [mapping(item) for one in virtual for item in sequence(dig(one, "real_servers"))]
     having = tuple(str(item.get("address")) for item in servers if number(item.get("weight")))
-    row["real_servers"] = Seen(real, having, "" if virtual else "no virtual server")
+    row["real_servers"] = Seen(real, having, "" if all(virtual) else "no virtual server")
     return row
+
+
+def _route_trouble(route: Mapping[str, Any]) -> str:
+    kind = str(route.get("type") or "")
+    return "" if kind == "local" else f"{kind or 'no'} route"
+
+
+def _api_trouble(api: Mapping[str, Any]) -> str:
+    return "" if api.get("ok") else str(api.get("error") or "no answer")
+
+
+def _first(troubles: Iterable[str]) -> str:
+    return next(filter(None, troubles), "")
+
+
+def _sources(node: Mapping[str, Any]) -> list[str]:
+    routes = sequence(node.get("vip_routes")) or [node.get("vip_route")]
+    return [str(source) for route in routes if (source := dig(route, "source"))]
 
 
 def _addresses(node: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(item) for item in sequence(node.get("addresses"))) or (str(node.get("address")),)
 
 
-def _one(value: Any) -> tuple[str, ...]:
-    return (str(value),) if value else ()
+def _told(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(str(value) for value in values if value)
 
 
 def _host_of(url: Any) -> str:
@@ -548,6 +569,7 @@ class Model:
     pairs: Pairs
     components: Mapping[str, Mapping[str, Seen]]
     looked: bool
+    versions: tuple[str, ...]  # of Kubernetes: what the cluster has, else what is planned
 
 
 def _finding(item: Any) -> Finding:
@@ -572,4 +594,5 @@ def model_of(report: Mapping[str, Any]) -> Model:
             plan, status, cluster, mapping(report.get("components")), sequence(report.get("foreign"))
         ),
         looked=bool(status or cluster),
+        versions=_told(sequence(report.get("versions")) or [plan.get("kubernetes_version")]),
     )

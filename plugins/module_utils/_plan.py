@@ -25,6 +25,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils import (
     _versions,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import KERNEL_MODULES as BALANCER_MODULES
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import CA, CA_REMEDY
 from ansible_collections.multinic.kubernetes.plugins.module_utils._calico_predict import with_cards_to_come
 from ansible_collections.multinic.kubernetes.plugins.module_utils._facts import source_name
 from ansible_collections.multinic.kubernetes.plugins.module_utils._findings import Finding, Findings, ordered
@@ -250,6 +251,7 @@ def plan_cluster(
         check(distinct, wishes, bundle, install)
     _check_member_versions(distinct, version, install)
     _check_member_families(distinct, install)
+    _check_member_authority(distinct, found)
     chosen = [node for node in nodes if node.choices]
     _check_cards([node for node in distinct if node.choices], found)
     made = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
@@ -830,6 +832,20 @@ def _check_member_families(nodes: Sequence[_Node], found: Findings) -> None:
             )
 
 
+def _check_member_authority(nodes: Sequence[_Node], found: Findings) -> None:
+    """Of a host that is no member yet kubeadm writes it anew."""
+    for node in nodes:
+        trouble = node.fact("kubernetes", "authority_trouble") if node.member else ""
+        if trouble:
+            found.error(
+                node.name,
+                "",
+                f"{CA}: {trouble}",
+                "Nothing on this host can check who answers as the API server. A power loss may leave a file empty.",
+                CA_REMEDY,
+            )
+
+
 def _check_bundle_fits(nodes: Sequence[_Node], _wishes: Settings, bundle: Optional[Bundle], found: Findings) -> None:
     manifest = (bundle.manifest if bundle else None) or {}
     architecture = str(manifest.get("architecture") or "")
@@ -1039,7 +1055,8 @@ def _check_limit(plan: Mapping[str, Any], nodes: Sequence[_Node], found: Finding
 
 def _check_bridge(plan: Mapping[str, Any], found: Findings) -> None:
     """What the role cni would refuse, when most of the hosts are changed already."""
-    if plan and plan["cni"]["name"] == "bridge":
+    told = any(item.variable == "pod_cidr" and item.severity == "error" for item in found.items)
+    if plan and plan["cni"]["name"] == "bridge" and not told:
         for problem in _cni.bridge_problems(plan):
             found.error(
                 "",

@@ -46,13 +46,17 @@ def _table(plan: Mapping[str, Any], facts: Mapping[str, Mapping[str, Any]]) -> s
                 name,
                 role,
                 node["interface"],
-                f"{', '.join(node['addresses'])}/{node['prefix']}",
+                ", ".join(_with_prefix(*pair) for pair in zip(node["addresses"], node["networks"])),
                 str(node["mtu"]),
                 _speed(facts.get(name) or {}, node["interface"]),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def _with_prefix(address: str, network: str) -> str:
+    return f"{address}/{network.rpartition('/')[2]}"
 
 
 def _speed(facts: Mapping[str, Any], interface: str) -> str:

@@ -90,6 +90,7 @@ removed:
   elements: str
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -103,6 +104,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import at
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
     CA,
+    CA_REMEDY,
     LOOPBACK,
     NAME_REMEMBERED,
     STATUS_SOCKET,
@@ -137,7 +139,10 @@ def ask(address: str, port: int, name: str, path: str) -> str:
     """Empty if the API server answers there with 200; else why not. The certificate is checked where there is a CA."""
     context = ssl.create_default_context()
     if os.path.exists(CA):
-        context.load_verify_locations(CA)
+        try:
+            context.load_verify_locations(CA)
+        except ssl.SSLError:
+            return f"{CA} on this host holds no certificate. {CA_REMEDY}"
     else:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -181,6 +186,11 @@ def stale(name: str, old: set[str]) -> dict[int, str]:
     return found
 
 
+def time_left(changed: float, now: float) -> float:
+    """Seconds until nobody remembers the name from before the change. A clock that was put back does not prolong them."""
+    return max(0.0, min(NAME_REMEMBERED, changed + NAME_REMEMBERED - now))
+
+
 class Step:
     """One operation on this host."""
 
@@ -220,7 +230,8 @@ class Step:
             for process, command in waiting.items():
                 if process not in ended:
                     ended[process] = command
-                    os.kill(process, signal.SIGTERM)
+                    with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                        os.kill(process, signal.SIGTERM)
             if not waiting:
                 break
             if time.monotonic() > self.deadline:
@@ -231,7 +242,7 @@ class Step:
                 )
             time.sleep(PAUSE)
         self.come_back(set(ended.values()))
-        time.sleep(max(0.0, HOSTS.stat().st_mtime + NAME_REMEMBERED - time.time()))
+        time.sleep(time_left(HOSTS.stat().st_mtime, time.time()))
         others = sorted(set(known.values()) - {*RESTARTED, *BY_ADDRESS})
         if others:
             self.module.warn(

@@ -14,8 +14,8 @@ description:
   - Reads, and changes nothing. It needs neither a plan nor a cluster that this collection installed.
   - Of kubelet, kube-proxy, etcd and the control plane's programs it reads the command line and the TCP connections that are
     open now, which tell the addresses that they really use; and the kubeconfigs, which tell whom they are to ask.
-  - Of the certificates on the host, and of those that its components serve, it reads dates and names with C(openssl). Where
-    that is missing it says so. No key is read into a result.
+  - Of the certificates on the host, and of those that its components serve, it reads dates and names. No key is read into
+    a result.
   - M(multinic.kubernetes.doctor_report) compares all this with the plan.
 extends_documentation_fragment:
   - multinic.kubernetes._attributes
@@ -116,6 +116,11 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._kubectl impor
     NoKubectlError,
     find_kubectl,
     kubeconfig_server,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._x509 import (
+    CertificateError,
+    first_certificate,
+    read_certificate,
 )
 
 PROC = Path("/proc")
@@ -241,7 +246,6 @@ class Components:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.processes = find_processes()
-        self.openssl = module.get_bin_path("openssl")
         self.trouble = ""
 
     def status(self) -> dict[str, Any]:
@@ -359,17 +363,13 @@ class Components:
         return found
 
     def certificate(self, name: str, path: str, text: str, *, is_served: bool = False) -> dict[str, Any]:
-        pem = core.first_certificate(text)
-        error = "" if pem else f"{path} holds no certificate"
-        told = ""
-        if pem and self.openssl is None:
-            error = "openssl is not on this host"
-        elif pem and self.openssl:
-            code, told, complaint = self.module.run_command(
-                [self.openssl, "x509", "-noout", "-dates", "-subject", "-ext", "subjectAltName"], data=pem
-            )
-            error = "" if code == 0 else str(complaint).strip() or f"openssl ended with code {code}"
-        return {"name": name, "path": path, "served": is_served, **core.certificate_of(told), "error": error}
+        told: dict[str, Any] = {"not_before": None, "not_after": None, "subject": "", "sans": []}
+        error = ""
+        try:
+            told = read_certificate(first_certificate(text))._asdict()
+        except CertificateError as problem:
+            error = f"{path or name}: {problem}"
+        return {"name": name, "path": path, "served": is_served, **told, "error": error}
 
 
 def resolved(name: str) -> list[str]:

@@ -352,7 +352,10 @@ class Kubeadm:
         self.write(MARKER, json.dumps(self.wanted.marker(), indent=2, sort_keys=True) + "\n", 0o644)
         for path in (ATTEMPT, EXIT_CODE, PHASE_EXIT_CODE):
             path.unlink(missing_ok=True)
-        shutil.rmtree(PKI_BEFORE, ignore_errors=True)
+        try:
+            clear(PKI_BEFORE)
+        except KubeadmError as error:
+            self.warnings.append(f"{error}. It holds keys")
         return round(time.monotonic() - started, 1)
 
     def credentials(self) -> dict[str, Any]:
@@ -769,11 +772,11 @@ class Kubeadm:
             (KUBERNETES / name).unlink(missing_ok=True)
         for manifest in glob(str(KUBERNETES / "manifests" / "*.yaml")):
             Path(manifest).unlink()
-        shutil.rmtree(KUBERNETES / "pki", ignore_errors=True)
-        shutil.rmtree(ETCD / "member", ignore_errors=True)
+        clear(KUBERNETES / "pki")
+        clear(ETCD / "member")
         CREDENTIALS.unlink(missing_ok=True)
         if PKI_BEFORE.exists():
-            shutil.copytree(PKI_BEFORE, KUBERNETES / "pki")
+            shutil.copytree(PKI_BEFORE, KUBERNETES / "pki", dirs_exist_ok=True)
 
     def remove_containers(self) -> None:
         """Without crictl kubeadm leaves the static pods' containers running."""
@@ -791,8 +794,12 @@ class Kubeadm:
         pki = KUBERNETES / "pki"
         if pki.exists() and any(pki.iterdir()) and not PKI_BEFORE.exists() and not ATTEMPT.exists():
             PKI_BEFORE.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(pki, PKI_BEFORE)
-            PKI_BEFORE.chmod(0o700)
+            # All or nothing: of a copy that was interrupted a reset would bring back a part.
+            copy = PKI_BEFORE.with_name(f"{PKI_BEFORE.name}.new")
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(pki, copy)
+            copy.chmod(0o700)
+            copy.rename(PKI_BEFORE)
 
     def renew(self, kept: Credentials, new_token: bool, new_key: bool) -> Credentials:
         """Make what is no longer good."""
@@ -1052,6 +1059,18 @@ def new_token() -> str:
     alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
     text = "".join(secrets.choice(alphabet) for _position in range(22))
     return f"{text[:6]}.{text[6:]}"
+
+
+def clear(folder: Path) -> None:
+    """Remove a folder; one that is a mount point stays, empty. KubeadmError where something is left in it."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        if folder.exists() and any(folder.iterdir()):
+            raise KubeadmError(
+                f"{folder} could not be cleared of what an earlier attempt left: {error}. See what holds it (findmnt, "
+                "lsattr, fuser), remove what is in it and run again"
+            ) from error
 
 
 def main() -> None:

@@ -161,6 +161,7 @@ ansible_facts:
             ours: false
             balancers: [ipvs]
             port_sharing: true
+            authority_trouble: ""
         disk:
           description: Free and total space of the file system that holds /var/lib, in MiB.
           returned: success
@@ -187,7 +188,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _facts
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import UNIT_FOLDER
-from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import UNIT_OF, shares_port
+from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import CA, UNIT_OF, shares_port
+from ansible_collections.multinic.kubernetes.plugins.module_utils._x509 import (
+    CertificateError,
+    first_certificate,
+    read_certificate,
+)
 
 APISERVER = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 MEMBER = Path("/var/lib/multinic/member.json")
@@ -353,6 +359,7 @@ class Host:
             "ours": OURS.is_dir(),
             "balancers": [mode for mode, unit in UNIT_OF.items() if os.path.exists(f"{UNIT_FOLDER}/{unit}")],
             "port_sharing": shares_port(self.read(APISERVER)) if os.path.exists(APISERVER) else None,
+            "authority_trouble": authority_trouble(self.read(CA)) if os.path.exists(CA) else "",
         }
 
     def disk(self) -> dict[str, Any]:
@@ -391,6 +398,15 @@ class Host:
             "disk": self.disk(),
             "problems": self.problems,
         }
+
+
+def authority_trouble(text: str) -> str:
+    """What is wrong with the certificate of the cluster's authority; a power loss may have left the file empty."""
+    try:
+        read_certificate(first_certificate(text))
+    except CertificateError as error:
+        return str(error)
+    return ""
 
 
 def main() -> None:

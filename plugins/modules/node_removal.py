@@ -78,11 +78,12 @@ role:
   returned: O(operation=examine)
   type: str
   sample: control_plane
-address:
-  description: The node's address, empty where the cluster no longer knows it.
+addresses:
+  description: The node's addresses, one of each family, the primary one first. Empty where the cluster no longer knows them.
   returned: O(operation=examine)
-  type: str
-  sample: 192.168.253.130
+  type: list
+  elements: str
+  sample: [192.168.253.130, "fd00:253::130"]
 known:
   description: Whether the cluster knows the node, or etcd a member of its name.
   returned: O(operation=examine)
@@ -195,7 +196,7 @@ class Removal:
         return {
             "changed": False,
             "role": judgement.role,
-            "address": judgement.address,
+            "addresses": list(judgement.addresses),
             "known": judgement.known,
             "steps": judgement.steps,
         }

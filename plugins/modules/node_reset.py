@@ -189,13 +189,23 @@ class Reset:
             return 124, f"{words[0]} did not end within {seconds:g} s"
         return done.returncode, done.stdout
 
+    def finish(self, *words: str, **options: Any) -> None:
+        """Run a program that has to succeed for the host to be clean; a failure is told, and the rest is done."""
+        code, said = self.run(*words, **options)
+        if code != 0:
+            self.warnings.append(
+                f"'{' '.join(words)}' ended with {code}: {said.strip()[-300:]}; see what holds it, run again"
+            )
+
     # The API server
 
     def stop_apiserver(self) -> None:
-        address = self.params["address"] or flags_of(read(APISERVER) or "").get("advertise-address", "127.0.0.1")
+        manifest = read(APISERVER) or read(STOPPED) or ""
+        address = self.params["address"] or flags_of(manifest).get("advertise-address", "127.0.0.1")
         if APISERVER.exists():
             self.do("take the API server's static pod away", APISERVER.replace, STOPPED)
-        if self.check_mode or not self.changes:
+        # Also where an earlier run was interrupted while it waited.
+        if self.check_mode or not STOPPED.exists():
             return
         give_up = time.monotonic() + self.params["timeout"]
         while self.listens(address):
@@ -220,9 +230,10 @@ class Reset:
         self.units()
         self.containers()
         self.network()
+        # Before the files, which tell what the parameters were: after an interruption they are set all the same.
+        self.kernel()
         self.files()
         self.shared_files()
-        self.kernel()
         self.settle()
 
     def kubeadm(self) -> None:
@@ -268,7 +279,7 @@ class Reset:
             self.do(f"remove {len(every)} images", self.run, *containerd, "images", "remove", *every, seconds=300)
         mounts = Path("/proc/mounts").read_text(encoding="utf-8")
         for point in core.mounts_below(mounts, "/var/lib/kubelet"):
-            self.do(f"unmount {point}", self.run, "umount", "--lazy", point)
+            self.do(f"unmount {point}", self.finish, "umount", "--lazy", point)
 
     def remove_containers(self, tasks: list[str], containers: list[str]) -> None:
         containerd = ["ctr", "--namespace", "k8s.io"]
@@ -288,24 +299,24 @@ class Reset:
             table, self.addresses("kube-ipvs0") if "kube-ipvs0" in links else [], vips
         ):
             words = ("ipvsadm", "-D", service.kind, service.address)
-            self.do(f"remove the virtual server {service.address}", self.run, *words)
+            self.do(f"remove the virtual server {service.address}", self.finish, *words)
         for vip in vips:
             self.route(vip)
         for name in core.links_to_remove(links):
-            self.do(f"remove the interface {name}", self.run, "ip", "link", "delete", name)
+            self.do(f"remove the interface {name}", self.finish, "ip", "link", "delete", name)
         for family in ("iptables", "ip6tables"):
             code, saved = self.run(f"{family}-save", "-c")
             if code == 0 and core.chains_in(saved):
                 kept = core.without_chains(saved)
                 self.do(
                     f"remove the cluster's rules of {family}",
-                    self.run,
+                    self.finish,
                     f"{family}-restore",
                     "-c",
                     stdin=kept,
                 )
         for name in core.sets_to_remove(self.run("ipset", "list", "-n")[1]):
-            self.do(f"remove the set {name}", self.run, "ipset", "destroy", name)
+            self.do(f"remove the set {name}", self.finish, "ipset", "destroy", name)
         self.tables()
 
     def tables(self) -> None:
@@ -314,7 +325,7 @@ class Reset:
         for line in listing.splitlines() if code == 0 else ():
             words = line.split()
             if len(words) == 3 and words[2] in core.TABLES:
-                self.do(f"remove the {line}", self.run, "nft", "delete", *words)
+                self.do(f"remove the {line}", self.finish, "nft", "delete", *words)
 
     def addresses(self, link: str) -> list[str]:
         listing = self.run("ip", "-j", "address", "show", "dev", link)[1]
@@ -328,7 +339,7 @@ class Reset:
         words = ["ip", *family, "route", "show", "table", "local", "type", "local", vip]
         if self.run(*words)[1].strip():
             delete = ("ip", *family, "route", "del", "local", vip, "dev", "lo", "table", "local")
-            self.do(f"remove the route to {vip}", self.run, *delete)
+            self.do(f"remove the route to {vip}", self.finish, *delete)
 
     # -- files --
 
@@ -353,7 +364,7 @@ class Reset:
             self.remove(config)
         # First, since it is the others that tell whether it is the cluster's.
         for folder in map(Path, [core.ETCD_FOLDER] * self.had_etcd + [*core.FOLDERS]):
-            if folder.is_symlink() or folder.exists():
+            if folder.is_symlink() or (folder.exists() and not is_empty_mount(folder)):
                 self.remove(folder)
         for folder in map(Path, core.EMPTY):
             if folder.is_dir() and not any(folder.iterdir()):
@@ -459,10 +470,18 @@ def rewrite(path: Path, text: str) -> None:
 
 
 def remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    """A file or a folder. A folder that is a disk of its own, as etcd's may be, is emptied and stays."""
+    if not path.is_dir() or path.is_symlink():
         path.unlink()
+    elif path.is_mount():
+        for inner in path.iterdir():
+            remove(inner)
+    else:
+        shutil.rmtree(path)
+
+
+def is_empty_mount(folder: Path) -> bool:
+    return folder.is_mount() and not any(folder.iterdir())
 
 
 def main() -> None:

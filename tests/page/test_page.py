@@ -19,6 +19,7 @@ REPORTS: dict[str, Callable[[], dict[str, Any]]] = {
     "4-in-trouble": reports.four_in_trouble,
     "typo": reports.typo,
     "shapes": reports.shapes,
+    "dual-stack": reports.dual_stack,
     "doctor": reports.doctor,
     "100": reports.many,
     "100-in-10-racks": lambda: reports.many(100, 10),

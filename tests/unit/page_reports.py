@@ -56,8 +56,9 @@ def _measured(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
         time = round(0.2 + chance.random() * 0.3, 3)
         full = round(time + 0.1, 3)
         peers.append({**peer, "milliseconds": time, "full_milliseconds": full, "largest": peer["size"], "tcp": ""})
+    sources = {":" in source: source for source in plan["hosts"][name]["addresses"]}
     lookups = {
-        peer["address"]: {"dev": arguments["interface"], "source": arguments["source"], "gateway": None}
+        peer["address"]: {"dev": arguments["interface"], "source": sources[":" in peer["address"]], "gateway": None}
         for peer in peers
     }
     offset = round(chance.uniform(-0.03, 0.03), 4)
@@ -106,6 +107,15 @@ def four_in_trouble() -> dict[str, Any]:
     _spoil(report, "node01", "master2", **SILENT, tcp="port 22 is open")
     _spoil(report, "master3", "master1", milliseconds=7.3, full_milliseconds=8.1)
     return again(report)
+
+
+def dual_stack() -> dict[str, Any]:
+    """The seed's hosts with addresses of both families on the internal card."""
+    changed: dict[str, dict[str, Any]] = {}
+    for name, last in {"master1": 129, "master2": 128, "master3": 130, "node01": 131}.items():
+        changed[name] = {"links": [card("ens32", f"192.168.253.{last}/24", f"fd00:253::{last}/64")]}
+    networks = ["192.168.253.0/24", "fd00:253::/64"]
+    return report_of(seed_cluster(networks, **changed), {"cni": "bridge"})
 
 
 def typo() -> dict[str, Any]:

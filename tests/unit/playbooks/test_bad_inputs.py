@@ -27,7 +27,15 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._net import pl
 from ansible_collections.multinic.kubernetes.plugins.module_utils._plan import Result
 from ansible_collections.multinic.kubernetes.plugins.module_utils._settings import RULES
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._plan_input import OURS, plan_inventory
-from ansible_collections.multinic.kubernetes.tests.bad_inputs import BAD_INPUTS, HOSTS, BadInput, write_inventory
+from ansible_collections.multinic.kubernetes.tests.bad_inputs import (
+    BAD_INPUTS,
+    BAD_INPUTS_OF_SIX,
+    HOSTS,
+    SIX,
+    BadInput,
+    everywhere,
+    write_inventory,
+)
 from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import card, default_route, facts
 
 # ansible_host: name, last number on the internal network
@@ -81,20 +89,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def machine(name: str, last: int, external: str, targets: list[str]) -> dict[str, Any]:
-    """What network_facts brings from a host of the lab; the kernel's lookups are those of its two networks."""
-    internal = f"192.168.253.{last}"
+def machine(name: str, last: int, external: str, targets: list[str], *, six: bool = False) -> dict[str, Any]:
+    """What network_facts brings from a host of the lab; the kernel's lookups are those of its two networks.
+
+    With six its internal card has an IPv6 address beside the IPv4 one.
+    """
+    internal, internal_six = f"192.168.253.{last}", f"fd00:253::{last}"
+    inside = [f"{internal}/24", *([f"{internal_six}/64"] if six else [])]
     cards = [
-        card("ens32", f"{internal}/24", speed_mbps=10000),
+        card("ens32", *inside, speed_mbps=10000),
         card("ens33", f"{external}/23", speed_mbps=1000),
         card("lo", {"address": "127.0.0.1", "prefix": 8, "scope": "host"}, kind="loopback"),
     ]
     lookups = {}
     for target in targets:
-        for dev, source, prefix in (("ens32", internal, 24), ("ens33", external, 23)):
+        for dev, source, prefix in (("ens32", internal, 24), ("ens32", internal_six, 64), ("ens33", external, 23)):
             if ip_address(target) in ip_interface(f"{source}/{prefix}").network:
                 lookups[target] = {"dev": dev, "source": source, "gateway": None}
-        lookups.setdefault(target, {"dev": "ens33", "source": external, "gateway": "192.168.160.1"})
+        if ":" not in target:  # of IPv6 there is no default route
+            lookups.setdefault(target, {"dev": "ens33", "source": external, "gateway": "192.168.160.1"})
     return facts(
         name,
         cards,
@@ -109,7 +122,7 @@ def machine(name: str, last: int, external: str, targets: list[str]) -> dict[str
     )
 
 
-def planned(inventory: Path, cache: Path) -> Result:
+def planned(inventory: Path, cache: Path, *, six: bool = False) -> Result:
     """The plan of an inventory, by the code of the playbook's task."""
     loader = DataLoader()
     hosts = InventoryManager(loader=loader, sources=[str(inventory)])
@@ -133,7 +146,7 @@ def planned(inventory: Path, cache: Path) -> Result:
             )
             manager.set_nonpersistent_facts(name, {"asked": {"unreachable": True, "msg": message}})
             continue
-        found = machine(*MACHINES[address], address, lookup_targets(map(str, words)))
+        found = machine(*MACHINES[address], address, lookup_targets(map(str, words)), six=six)
         manager.set_host_facts(name, {"multinic": found})
     variables = {"hostvars": hostvars, "groups": hosts.get_groups_dict(), "ansible_play_hosts_all": list(HOSTS)}
     return plan_inventory(variables, facts_result="asked")
@@ -162,6 +175,23 @@ def test_one_message_tells_host_variable_value_and_remedy(
     row: BadInput, cache: Path, repository: Path, tmp_path: Path
 ) -> None:
     result = planned(write_inventory(row, repository / "inventories" / "lab", tmp_path / "inventory"), cache)
+    assert_told(row, result)
+
+
+def test_an_inventory_of_ipv6_is_good(cache: Path, repository: Path, tmp_path: Path) -> None:
+    row = everywhere("", "cluster_network", SIX, "", "")
+    result = planned(write_inventory(row, repository / "inventories" / "lab", tmp_path / "inventory"), cache, six=True)
+    assert result.findings == []
+    assert result.plan["hosts"]["node01"]["address"] == "fd00:253::131"
+
+
+@pytest.mark.parametrize("row", BAD_INPUTS_OF_SIX, ids=lambda row: row.id)
+def test_on_hosts_of_ipv6_too(row: BadInput, cache: Path, repository: Path, tmp_path: Path) -> None:
+    result = planned(write_inventory(row, repository / "inventories" / "lab", tmp_path / "inventory"), cache, six=True)
+    assert_told(row, result)
+
+
+def assert_told(row: BadInput, result: Result) -> None:
     assert not result.sound
     told = render(result.findings)
     errors = [item for item in result.findings if item.severity == "error"]

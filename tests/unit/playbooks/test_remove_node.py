@@ -71,3 +71,12 @@ def test_no_host_is_wiped_where_the_removal_was_not_examined(tmp_path: Path) -> 
     assert "nothing was changed" in told or "run this on a control plane that stays" in told
     assert "Nothing of the cluster is left on the host" not in told
     assert "changed=1" not in told
+
+
+def test_a_host_that_is_reached_but_cannot_be_asked_is_not_taken_for_a_dead_one(tmp_path: Path) -> None:
+    cluster = CLUSTER.replace(f"n1 {HERE}", "n1 ansible_connection=local ansible_python_interpreter=/bin/false")
+    run = removal(tmp_path, cluster, "-e", "node=n1")
+    assert run.returncode != 0, run.stdout
+    told = " ".join(run.stdout.split())
+    assert "Ansible reaches n1, but it cannot be asked, and nothing was changed" in told
+    assert "The control planes that stay" not in told

@@ -14,7 +14,7 @@ from ansible_collections.multinic.kubernetes.tests.unit.network_hosts import car
 
 OURS = {"multinic": seed_facts("master1", 129)}
 PLAIN = {
-    "interfaces": ["lo", "ens33", "ens32", "bond-0"],
+    "interfaces": ["lo", "ens33", "ens32", "bond-0", "mgmt-1.100"],
     "lo": {"device": "lo", "type": "loopback", "ipv4": {"address": "127.0.0.1", "prefix": "8"}},
     "ens33": {
         "device": "ens33",
@@ -31,6 +31,11 @@ PLAIN = {
         "ipv6": [{"address": "fe80::1", "prefix": "64", "scope": "link"}],
     },
     "bond_0": {"device": "bond-0", "active": False},
+    "mgmt_1.100": {
+        "device": "mgmt-1.100",
+        "active": False,
+        "ipv4": {"address": "10.9.0.1", "netmask": "255.255.255.254"},
+    },
     "default_ipv4": {"interface": "ens33", "gateway": "192.168.160.1"},
 }
 BOTH = {"master1": OURS, "node01": {"multinic": seed_facts("node01", 131)}}
@@ -44,6 +49,14 @@ def test_one_host(facts: dict[str, Any], value: str) -> None:
     assert (
         network.vip_route(facts, "10.103.97.2", value) == "local 10.103.97.2/32 dev lo table local src 192.168.253.129"
     )
+
+
+@pytest.mark.parametrize("key", ["mgmt_1.100", "mgmt_1_100", "mgmt-1.100"])
+def test_a_card_is_known_however_setup_writes_its_name(key: str) -> None:
+    facts = {name: fact for name, fact in PLAIN.items() if name != "mgmt_1.100"}
+    facts[key] = {"device": "mgmt-1.100", "ipv4": {"address": "10.9.0.1", "netmask": "255.255.255.254"}}
+    assert network.cluster_address(facts, "10.9.0.0/31") == "10.9.0.1"
+    assert network.cluster_interface(facts, "mgmt-1.100") == "mgmt-1.100"
 
 
 def test_all_hosts() -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -220,6 +221,10 @@ def test_weights_are_read_from_the_configuration_that_keepalived_gets(case: Case
     config = balancer.keepalived_config([way], "apiserver.cluster.local", 6443)
     assert guard.weights_of(config) == {first: 1, second: 0, third: 0}
     assert guard.weights_of("") == {}
+    # Somebody's own hand in the file is no reason to end.
+    assert guard.weights_of("real_server\nweight 1\nreal_server 192.0.2.1 6443 {\nweight\nweight x\nweight 3\n") == {
+        "192.0.2.1": 3
+    }
 
 
 def test_the_file_of_a_server_that_is_no_longer_balanced_does_not_count(case: Case, tmp_path: Path) -> None:
@@ -433,6 +438,48 @@ def test_states_of_units() -> None:
         "c.service": "not-found",
         "d.service": "active",
     }
+
+
+@pytest.mark.parametrize(
+    "trouble", [OSError(12, "no memory"), ValueError("x"), KeyError(2), IndexError("x"), struct.error("x")]
+)
+def test_a_look_that_fails_ends_neither_the_guard_nor_that_of_the_other_family(
+    trouble: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Watched:
+        def __init__(self, outcome: Any) -> None:
+            self.outcome = outcome
+            self.looks = 0
+            self.said: list[str] = []
+
+        def write_status(self) -> None:
+            pass
+
+        def look(self) -> float:
+            self.looks += 1
+            if isinstance(self.outcome, Exception):
+                raise self.outcome
+            return float(self.outcome)
+
+        def certificates_due(self) -> None:
+            pass
+
+        def say(self, message: guard.Message) -> None:
+            self.said.append(message.text)
+
+    pauses: list[float] = []
+
+    def wait(_guards: Any, seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(guard, "wait", wait)
+    ill, well = Watched(trouble), Watched(guard.TICK)
+    with pytest.raises(KeyboardInterrupt):
+        guard.run_for_ever([ill, well])  # type: ignore[list-item]
+    assert (ill.looks, well.looks, pauses) == (2, 2, [guard.TICK] * 2)
+    assert ill.said == [f"could not look: {trouble!r}"] * 2 and well.said == []
 
 
 def test_program_imports_nothing_large() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -291,3 +294,20 @@ def test_a_link_that_goes_down_takes_no_ipv6_address_along() -> None:
     key = "net/ipv6/conf/ens32.100/keep_addr_on_down"
     assert balancer.balancer_state(*dual_stack(), PROGRAMS)["sysctls"][key] == "1"
     assert key not in balancer.balancer_state(plan(), {**node(), "interface": "ens32.100"}, PROGRAMS)["sysctls"]
+
+
+def test_a_reload_forgets_servers_that_are_no_longer_balanced(tmp_path: Path) -> None:
+    """By the words of the unit themselves, as systemd reads them."""
+    unit = balancer.balancer_unit([VIP], 6443)
+    unit = unit.replace(balancer.BALANCER_FOLDER, str(tmp_path)).replace(balancer.CONFIG_PATH, str(tmp_path / "conf"))
+    (command,) = re.findall(r"^ExecReload=-(.*)$", unit, re.MULTILINE)
+    words = shlex.split(command.replace("$$", "$"))
+    (tmp_path / "conf").write_text("    real_server 192.168.253.13 6443 {\n    real_server fd00:253::129 6443 {\n")
+    for server in ("192.168.253.13", "192.168.253.130", "192.168.253.1", "fd00:253::129", "fd00:253::12"):
+        (tmp_path / f"up-{server}").touch()
+    for _time in range(2):
+        subprocess.run(words, check=True)
+        assert {path.name for path in tmp_path.glob("up-*")} == {"up-192.168.253.13", "up-fd00:253::129"}
+    for path in tmp_path.glob("up-*"):
+        path.unlink()
+    subprocess.run(words, check=True)

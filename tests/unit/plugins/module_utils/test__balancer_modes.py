@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,7 +145,39 @@ def test_a_host_without_a_ca_checks_nothing_else_differently() -> None:
         f"    server {address} {address}:6443 source {NODE01} verify none" for address in MASTERS
     ]
     unit = modes.proxy_unit(["127.0.0.1"], 6443)
-    assert unit.count("s|verify required.*|verify none|") == unit.count(f"if test -s {modes.CA}") == 2
+    assert (
+        unit.count("s|verify required.*|verify none|") == unit.count(f"if grep -qs 'END CERTIFICATE' {modes.CA}") == 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("authority", "trust"),
+    [
+        (None, "none"),
+        ("", "none"),
+        ("\0" * 1099, "none"),
+        ("-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n", "required ca-file"),
+    ],
+    ids=["absent", "empty", "zeros", "there"],
+)
+def test_a_ca_without_a_certificate_is_none(tmp_path: Path, authority: str | None, trust: str) -> None:
+    """By the words of the unit themselves."""
+    config = tmp_path / "proxy.conf"
+    config.write_text(modes.proxy_config(plan()["apiserver"], [NODE01]))
+    if authority is not None:
+        (tmp_path / "ca.crt").write_text(authority)
+    unit = modes.proxy_unit(["127.0.0.1"], 6443)
+    for old, new in (
+        (modes.CA, "ca.crt"),
+        (modes.PROXY_CONFIG, "proxy.conf"),
+        (f"{modes.RUN_FOLDER}/haproxy.conf", "haproxy.conf"),
+    ):
+        unit = unit.replace(old, str(tmp_path / new))
+    (prepare,) = re.findall(r"^ExecStartPre=(.*)$", unit, re.M)
+    done = subprocess.run(shlex.split(prepare), capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    written = (tmp_path / "haproxy.conf").read_text()
+    assert re.findall(r"verify (none|required ca-file)", written) == [trust] * len(MASTERS)
 
 
 def test_a_new_control_plane_restarts_nothing() -> None:

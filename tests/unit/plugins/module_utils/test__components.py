@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -135,51 +132,3 @@ def test_the_routes_source_is_read_from_our_unit() -> None:
     unit = "[Service]\nExecStart=/sbin/ip route replace local 10.103.97.2/32 dev lo table local src 192.168.253.131\n"
     assert components.route_source(unit) == "192.168.253.131"
     assert components.route_source("") == ""
-
-
-TOLD = """\
-notBefore=Nov 24 09:00:00 2026 GMT
-notAfter=Nov 24 09:00:00 2027 GMT
-subject=CN = kube-apiserver
-X509v3 Subject Alternative Name: critical
-    DNS:apiserver.cluster.local, DNS:Master1, IP Address:10.103.97.2, IP Address:FD00:253:0:0:0:0:0:129
-"""
-
-
-def test_a_certificate_is_read() -> None:
-    found = components.certificate_of(TOLD)
-    assert found["not_after"] - found["not_before"] == 365 * 86400
-    assert found["subject"] == "CN = kube-apiserver"
-    assert found["sans"] == ["apiserver.cluster.local", "master1", "10.103.97.2", "fd00:253::129"]
-    assert components.certificate_of("unable to load certificate") == {
-        "not_before": None,
-        "not_after": None,
-        "subject": "",
-        "sans": [],
-    }
-
-
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not on this machine")
-def test_a_certificate_of_openssl_itself_is_read(tmp_path: Path) -> None:
-    made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "9"]
-        + ["-subj", "/O=system:nodes/CN=x", "-addext", "subjectAltName=DNS:a.b,IP:10.0.0.1"]
-        + ["-keyout", "-", "-out", "-"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    pem = components.first_certificate(made)
-    assert "PRIVATE" in made and "PRIVATE" not in pem
-    told = subprocess.run(
-        ["openssl", "x509", "-noout", "-dates", "-subject", "-ext", "subjectAltName"],
-        input=pem,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    found = components.certificate_of(told)
-    assert found["not_after"] - found["not_before"] == 9 * 86400
-    assert found["sans"] == ["a.b", "10.0.0.1"]
-    assert components.first_certificate("no certificate") == ""

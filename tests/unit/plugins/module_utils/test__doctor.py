@@ -416,14 +416,14 @@ def test_names_that_came_later_are_only_good_to_know() -> None:
     assert "192.168.253.130" in found.findings[0].found
 
 
-def test_without_openssl_certificates_are_told_as_not_seen() -> None:
+def test_certificates_that_cannot_be_read_are_told_as_not_seen() -> None:
     def change(raw: dict[str, Any]) -> None:
         for entry in raw["components"]["node01"]["certificates"]:
-            entry.update(not_before=None, not_after=None, error="openssl is not on this host")
+            entry.update(not_before=None, not_after=None, error="x.crt: it holds no certificate")
 
     found = diagnose(healthy(change=change))
     assert found.findings == []
-    assert "certificates on node01: openssl is not on this host" in found.untested
+    assert "certificates on node01: x.crt: it holds no certificate" in found.untested
 
 
 def test_a_component_without_connections_is_told_as_not_seen() -> None:
@@ -495,6 +495,15 @@ def test_a_cluster_of_plain_kubeadm_is_named_and_compared() -> None:
     for words in ("something else than multinic.kubernetes", "lb.example:8443", "cri-o://1.33.0", "iptables mode"):
         assert words in text
     assert VIP not in text
+
+
+def test_the_version_is_the_kubelets_else_what_kubeadm_was_told() -> None:
+    seen = healthy(ours=False, change=plain_kubeadm)
+    assert diagnose(seen).about["versions"] == ["v1.33.1"]
+    configuration = {"kubernetesVersion": "v1.33.0"}
+    told_by = {name: {**host, "cluster_configuration": configuration} for name, host in seen.components.items()}
+    assert diagnose(replace(seen, components=told_by, views={})).about["versions"] == ["v1.33.0"]
+    assert diagnose(replace(seen, views={})).about["versions"] == []
 
 
 def test_a_foreign_node_at_another_address_is_an_error() -> None:

@@ -15,7 +15,7 @@ ADDRESSES = {"m1": "192.168.253.129", "m2": "192.168.253.128", "m3": "192.168.25
 
 def node(name: str, **more: Any) -> removal.NodeSeen:
     return removal.NodeSeen(
-        name, **{"ready": True, "control_plane": name.startswith("m"), "address": ADDRESSES[name], **more}
+        name, **{"ready": True, "control_plane": name.startswith("m"), "addresses": (ADDRESSES[name],), **more}
     )
 
 
@@ -38,7 +38,7 @@ def test_a_worker_leaves_without_a_word_of_etcd_or_balancers() -> None:
 
 def test_a_control_plane_is_drained_before_it_leaves_and_forgotten_last() -> None:
     found = judge("m3", "m1 m2 m3 w1", "m1 m2 m3")
-    assert (found.role, found.address, found.problems) == ("control_plane", "192.168.253.130", [])
+    assert (found.role, found.addresses, found.problems) == ("control_plane", ("192.168.253.130",), [])
     words = ["no new connections", "evicted", "API server ends", "leaves every", "leaves etcd", "reset", "deleted"]
     assert len(found.steps) == len(words)
     assert all(word in step for word, step in zip(words, found.steps)), found.steps
@@ -84,12 +84,26 @@ def test_a_learner_has_no_vote_to_lose() -> None:
 
 def test_a_node_that_is_gone_is_no_error() -> None:
     found = judge("m3", "m1 m2 w1", "m1 m2")
-    assert (found.known, found.problems, found.address) == (False, [], "")
+    assert (found.known, found.problems, found.addresses) == (False, [], ())
+
+
+def test_a_dead_host_that_the_cluster_has_under_another_name_is_told() -> None:
+    told = judge("host3", "m1 m2 w1", "m1 m2", reachable=False).steps[0]
+    assert "no node and no member of etcd with the name host3; it has m1, m2, w1" in told
+    assert "-e node_removal_node_name=" in told
+    assert "node_removal_node_name" not in "".join(judge("m3", "m1 m2 w1", "m1 m2").steps)
+
+
+def test_both_families_of_a_control_plane_are_drained() -> None:
+    both = (ADDRESSES["m3"], "fd00:253::130")
+    found = removal.judge("m3", [node("m1"), node("m3", addresses=both)], [], reachable=True)
+    assert found.addresses == both
+    assert found.steps[0].startswith("192.168.253.130 and fd00:253::130 takes no new connections")
 
 
 def test_a_member_whose_node_is_gone_still_leaves_etcd() -> None:
     found = judge("m3", "m1 m2", "m1 m2 m3", "m3", reachable=False)
-    assert (found.role, found.address, found.known) == ("control_plane", "192.168.253.130", True)
+    assert (found.role, found.addresses, found.known) == ("control_plane", ("192.168.253.130",), True)
     assert found.member is not None and found.member.id == "id-m3"
 
 
@@ -99,10 +113,14 @@ def test_nodes_are_read_from_kubectl() -> None:
         "spec": {"unschedulable": True},
         "status": {
             "conditions": [{"type": "Ready", "status": "Unknown"}],
-            "addresses": [{"type": "Hostname", "address": "m1"}, {"type": "InternalIP", "address": "192.168.253.129"}],
+            "addresses": [
+                {"type": "Hostname", "address": "m1"},
+                {"type": "InternalIP", "address": "192.168.253.129"},
+                {"type": "InternalIP", "address": "fd00:253::129"},
+            ],
         },
     }
-    expected = removal.NodeSeen("m1", False, True, True, "192.168.253.129")
+    expected = removal.NodeSeen("m1", False, True, True, ("192.168.253.129", "fd00:253::129"))
     assert removal.nodes_of({"items": [item, {"metadata": {"name": "x"}}]}) == [expected, removal.NodeSeen("x")]
 
 

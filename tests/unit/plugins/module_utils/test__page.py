@@ -27,6 +27,7 @@ REPORTS: dict[str, Callable[[], dict[str, Any]]] = {
     "four in trouble": reports.four_in_trouble,
     "typo": reports.typo,
     "shapes": reports.shapes,
+    "dual stack": reports.dual_stack,
     "hundred": reports.many,
     "ten racks": lambda: reports.many(100, 10),
     "doctor": reports.doctor,
@@ -303,6 +304,41 @@ def test_the_drawing_marks_what_matters() -> None:
     assert "▲ MTU 1500 · 1 Gbit/s" in drawing  # node01's card is slower than the others'
 
 
+def test_both_families_are_drawn() -> None:
+    report = reports.dual_stack()
+    titles = [title.text or "" for svg in svgs(page(report)) for title in svg.iter("title")]
+    way = "node01: reaches 10.103.97.2 and fd00:10:103:97::2 from 192.168.253.131 and fd00:253::131"
+    assert way in titles
+    found = Page(page(report))
+    for told in ("10.103.97.2:6443", "[fd00:10:103:97::2]:6443"):
+        assert found.text("networks").count(told) == 1
+        assert told in found.text("")
+    assert "192.168.253.0/24 and fd00:253::/64 on ens32" in found.text("")
+
+
+def test_components_of_both_families_are_compared() -> None:
+    report = reports.dual_stack()
+    node = report["plan"]["hosts"]["node01"]
+    first, second = (
+        {
+            "route": {"type": "local", "source": address},
+            "api": {"ok": True, "source": address},
+            "virtual_server": {"real_servers": [{"address": item, "weight": 1} for item in server["real_servers"]]},
+        }
+        for address, server in zip(node["addresses"], report["plan"]["apiserver"]["virtual_servers"])
+    )
+
+    def seen(*further: dict[str, Any]) -> dict[str, model.Seen]:
+        status = {"node01": {"status": {**first, "further_vips": list(further)}}}
+        return model.components_of(report["plan"], status, {})["node01"]
+
+    assert all(seen(second)[key].right for key in ("route", "api", "real_servers"))
+    assert not any(seen()[key].right for key in ("route", "api", "real_servers"))
+    lost = seen({**second, "route": {"type": "unicast", "source": "2001:db8::7"}})["route"]
+    assert lost.trouble == "unicast route"
+    assert lost.seen == ("192.168.253.131", "2001:db8::7")
+
+
 def test_hosts_without_a_plan_are_drawn() -> None:
     found = Page(page(reports.typo()))
     assert "192.168.253.129/24" in found.text("networks")
@@ -332,6 +368,14 @@ def test_components_are_compared_with_the_plan() -> None:
     way = "node01: should reach 10.103.97.2 from 192.168.253.131, seen 192.168.160.246, unicast route"
     assert way in titles
     assert "INTERNAL-IP" not in Page(page(reports.four())).text("components")
+
+
+def test_the_version_is_the_clusters_where_the_doctor_has_seen_it() -> None:
+    report = reports.doctor()
+    assert "Kubernetes v1.20.2 Hosts" in Page(page(report)).text("")
+    assert "Kubernetes v1.33.1, v1.33.2 Hosts" in Page(page({**report, "versions": ["v1.33.1", "v1.33.2"]})).text("")
+    unplanned = {**report, "plan": {**report["plan"], "kubernetes_version": ""}}
+    assert "Kubernetes not known Hosts" in Page(page(unplanned)).text("")
 
 
 def test_what_the_doctor_saw_in_connections_is_shown() -> None:

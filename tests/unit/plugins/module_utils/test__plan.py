@@ -632,6 +632,16 @@ def test_auto_without_a_difference_is_told() -> None:
     assert "cluster_network: 192.168.253.0/24" in finding.remedy
 
 
+@pytest.mark.parametrize("member", [True, False])
+def test_an_empty_authority_of_a_member_is_told(member: bool) -> None:
+    state = {**MEMBER, "member": member, "node_name": "node01", "authority_trouble": "it holds no certificate"}
+    findings = plan(seed_cluster(node01={"kubernetes": state})).findings
+    told = [(item.host, item.found, item.remedy) for item in findings if "ca.crt" in item.found]
+    file = "/etc/kubernetes/pki/ca.crt"
+    remedy = f"It is the same on every host of the cluster: copy {file} from another one."
+    assert told == ([("node01", f"{file}: it holds no certificate", remedy)] if member else [])
+
+
 def test_a_members_own_cards_are_no_conflict() -> None:
     member = {"member": True, "admin_conf": True, "node_name": "node01", "kubelet_conf": True, "ours": True}
     links = [

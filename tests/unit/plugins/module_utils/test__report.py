@@ -81,6 +81,18 @@ def test_report_tells_the_whole_plan() -> None:
     assert max(map(len, text.splitlines())) <= WIDTH
 
 
+def test_each_address_has_the_prefix_of_its_own_network() -> None:
+    links = {
+        name: [card("ens32", f"192.168.253.{last}/24", f"fd00:253::{last}/64")]
+        for name, last in {"master1": 129, "master2": 128, "master3": 130, "node01": 131}.items()
+    }
+    hosts = seed_cluster(
+        ["192.168.253.0/24", "fd00:253::/64"], **{name: {"links": mine} for name, mine in links.items()}
+    )
+    text = report_text(plan_cluster(hosts, {}, bundle()).plan, {}, [])
+    assert "node01   worker                 ens32  192.168.253.131/24, fd00:253::131/64  1500" in text
+
+
 def test_report_without_a_plan_tells_why() -> None:
     result = plan_cluster([], {}, bundle())
     text = report_text(result.plan, {}, result.findings)

@@ -91,6 +91,22 @@ def test_whoever_is_there_must_have_the_clusters_certificate(
     assert module.ask("127.0.0.1", port, NAME, "/readyz") == ""
 
 
+@pytest.mark.parametrize("content", [b"", b"\0" * 1099, b"-----BEGIN CERTIFICATE-----\nMIIC5zCC"])
+def test_an_authority_that_a_power_loss_left_empty_is_told(
+    server: tuple[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    damaged = tmp_path / "damaged.crt"
+    damaged.write_bytes(content)
+    monkeypatch.setattr(module, "CA", str(damaged))
+    told = module.ask("127.0.0.1", server[0], NAME, "/readyz")
+    assert told.startswith(f"{damaged} on this host holds no certificate. It is the same on every host")
+
+
+@pytest.mark.parametrize(("now", "seconds"), [(1000.0, 6.0), (1004.0, 2.0), (1007.0, 0.0), (100.0, 6.0)])
+def test_a_clock_that_was_put_back_holds_nothing_up(now: float, seconds: float) -> None:
+    assert module.time_left(1000.0, now) == seconds
+
+
 def process(proc: Path, number: int, command: str, hosts: str | Path) -> None:
     folder = proc / str(number)
     (folder / "root/etc").mkdir(parents=True)

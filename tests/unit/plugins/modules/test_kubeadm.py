@@ -319,6 +319,58 @@ def test_the_users_certificates_are_kept_through_a_reset(root: Path) -> None:
     assert (root / "state/pki-before/ca.key").read_text() == "mine"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize("folder", ["kubernetes/pki", "etcd/member"])
+def test_a_folder_that_cannot_be_cleared_is_told(root: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.setattr(kubeadm.Kubeadm, "command", lambda *_arguments, **_options: (0, ""))
+    monkeypatch.setattr(kubeadm.Kubeadm, "program", lambda _self, name: name)
+    inner = root / folder / "snap"
+    inner.mkdir(parents=True)
+    (inner / "kept").write_text("")
+    (root / folder / "gone").write_text("")
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(inner)], check=True)
+    try:
+        (inner / "mine").write_text("")
+        with pytest.raises(kubeadm.KubeadmError, match=f"{folder} could not be cleared.*busy.*findmnt"):
+            member().reset()
+    finally:
+        subprocess.run(["umount", str(inner)], check=True)
+    member().reset()
+    assert not (root / folder).exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_folder_that_is_a_mount_point_is_emptied_and_filled(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeadm.Kubeadm, "command", lambda *_arguments, **_options: (0, ""))
+    monkeypatch.setattr(kubeadm.Kubeadm, "program", lambda _self, name: name)
+    pki = root / "kubernetes/pki"
+    pki.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(pki)], check=True)
+    try:
+        (pki / "ca.crt").write_text("mine")
+        host = member()
+        host.keep_pki()
+        (pki / "apiserver.crt").write_text("of the attempt")
+        host.reset()
+        assert [path.name for path in pki.iterdir()] == ["ca.crt"]
+    finally:
+        subprocess.run(["umount", str(pki)], check=True)
+
+
+def test_a_copy_of_the_users_certificates_that_was_interrupted_is_made_anew(root: Path) -> None:
+    (root / "kubernetes/pki").mkdir(parents=True)
+    for name in ("ca.crt", "ca.key"):
+        (root / "kubernetes/pki" / name).write_text("mine")
+    (root / "state/pki-before.new").mkdir()
+    (root / "state/pki-before.new/ca.crt").write_text("")
+    member().keep_pki()
+    assert {path.name: path.read_text() for path in (root / "state/pki-before").iterdir()} == {
+        "ca.crt": "mine",
+        "ca.key": "mine",
+    }
+    assert not (root / "state/pki-before.new").exists()
+
+
 def test_a_phase_that_ended_well_makes_no_whole_member(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = member("join", node="m2", ca_certificate="c", token="t", certificate_key="k")
     host.lock()

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -77,6 +79,15 @@ def test_the_api_server_is_waited_for_until_it_no_longer_listens(root: Path, lis
     assert again.changes == []
 
 
+def test_a_run_after_an_interruption_still_waits_for_the_api_server(root: Path, listener: socket.socket) -> None:
+    stopped = root / "kubernetes/kube-apiserver.yaml.stopped"
+    stopped.write_text("  - command:\n    - kube-apiserver\n    - --advertise-address=127.0.0.1\n")
+    host = reset(address="", port=listener.getsockname()[1], timeout=1)
+    with listener, pytest.raises(node_reset.ResetError, match="still listens"):
+        host.stop_apiserver()
+    assert host.changes == []
+
+
 def test_a_proxy_on_the_loopback_address_is_not_taken_for_the_api_server(root: Path, listener: socket.socket) -> None:
     manifest = root / "kubernetes/manifests/kube-apiserver.yaml"
     manifest.write_text("  - command:\n    - kube-apiserver\n    - --advertise-address=127.0.0.9\n")
@@ -117,3 +128,50 @@ def test_a_file_of_others_keeps_its_mode_when_ours_goes(root: Path) -> None:
     assert path.read_text() == "127.0.0.1 localhost\n"
     assert path.stat().st_mode & 0o777 == 0o640
     assert not host.edit(path, node_reset.core.without_blocks)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_folder_that_is_a_disk_of_its_own_is_emptied_and_stays(root: Path) -> None:
+    folder = root / "etcd"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(folder)], check=True)
+    try:
+        (folder / "member/snap").mkdir(parents=True)
+        (folder / "member/snap/db").write_text("")
+        (folder / "link").symlink_to("/etc/passwd")
+        assert not node_reset.is_empty_mount(folder)
+        node_reset.remove(folder)
+        assert node_reset.is_empty_mount(folder)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    assert not node_reset.is_empty_mount(folder)
+    node_reset.remove(folder)
+    assert not folder.exists()
+
+
+def test_what_could_not_be_removed_is_told_and_the_rest_is_done(root: Path) -> None:
+    host = reset()
+    host.do("remove the interface nobody", host.finish, "ip", "link", "delete", "nobody0")
+    assert host.changes == ["remove the interface nobody"]
+    (told,) = host.warnings
+    assert told.startswith("'ip link delete nobody0' ended with 1: ") and "run again" in told
+
+
+def test_parameters_are_set_again_before_the_file_goes_that_tells_them(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run after an interruption would not know them any more."""
+    began: list[str] = []
+
+    def interrupted() -> None:
+        began.append("files")
+        raise KeyboardInterrupt
+
+    host = reset()
+    for step in ("kubeadm", "units", "containers", "network"):
+        monkeypatch.setattr(host, step, lambda: None)
+    monkeypatch.setattr(host, "kernel", lambda: began.append("kernel"))
+    monkeypatch.setattr(host, "files", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        host.reset()
+    assert began == ["kernel", "files"]
