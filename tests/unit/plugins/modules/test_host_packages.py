@@ -35,5 +35,5 @@ def test_the_control_file_is_read_as_dpkg_deb_reads_it(tmp_path: Path, compresso
 def test_what_is_no_package_is_told_from_one(tmp_path: Path) -> None:
     for content in (b"", b"!<arch>\n", b"!<arch>\n" + b"debian-binary".ljust(48) + b"0".ljust(10) + b"`\n"):
         (tmp_path / "one.deb").write_bytes(content)
-        with pytest.raises(ValueError, match="ar archive|control file"):
+        with pytest.raises(ValueError, match=r"ar archive|control file"):
             host_packages.control_text(tmp_path / "one.deb")
