@@ -689,7 +689,7 @@ def ssh_config(lab: Lab, folder: str) -> str:
         key = "PubkeyAuthentication no" if guest.login == "password" else f"IdentityFile {folder}/id_ed25519"
         blocks.append(f"Host {guest.name}\n  HostName {guest.ssh_address}\n  {key}\n")
     common = (
-        f"Host *\n  User lab\n  ProxyCommand ip netns exec {lab.namespace} nc %h %p\n"
+        f"Host *\n  User lab\n  ProxyCommand ip netns exec {lab.namespace} nc -F %h %p\n  ProxyUseFdpass yes\n"
         f"  UserKnownHostsFile {folder}/known_hosts\n  GlobalKnownHostsFile /dev/null\n"
         "  StrictHostKeyChecking yes\n  IdentitiesOnly yes\n"
     )

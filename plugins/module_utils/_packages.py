@@ -162,6 +162,73 @@ def select(
     return Selection(tuple(install), tuple(changes), before)
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# what belongs to a package (Debian Policy, sections 3.6, 5.3 and 7.1)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Relations:
+    """What a package file says of others: the names it may depend on, and the names that it stands for."""
+
+    depends: frozenset[str] = frozenset()
+    provides: frozenset[str] = frozenset()
+
+
+def relations(control: str) -> Relations:
+    """The relations in the text of a control file. Of alternatives all are taken: which one is there is not known here."""
+    fields: dict[str, str] = {}
+    name = ""
+    for line in control.splitlines():
+        if line[:1].isspace():
+            fields[name] = fields.get(name, "") + line
+        else:
+            name, _colon, text = line.partition(":")
+            fields[name] = text
+
+    def names(*wanted: str) -> frozenset[str]:
+        items = re.split(r"[,|]", ",".join(fields.get(field, "") for field in wanted))
+        return frozenset(words[0].partition(":")[0] for item in items if (words := item.replace("(", " (").split()))
+
+    return Relations(names("Pre-Depends", "Depends"), names("Provides"))
+
+
+def narrowed(
+    selection: Selection, told: Mapping[str, Relations], only: Collection[str] = (), without: Collection[str] = ()
+) -> Selection:
+    """Of a selection only some packages and what these need, or all without some and what only those need."""
+    meant: dict[str, set[str]] = {}
+    for package in selection.install:
+        for name in (package.name, *told.get(package.name, Relations()).provides):
+            meant.setdefault(name, set()).add(package.name)
+
+    def needs(package: str) -> set[str]:
+        depends = told.get(package, Relations()).depends
+        return {found for name in depends for found in meant.get(name, ())} - {package}
+
+    def with_all_it_needs(names: Iterable[str]) -> set[str]:
+        found, left = set(), list(names)
+        while left:
+            name = left.pop()
+            if name not in found:
+                found.add(name)
+                left.extend(needs(name))
+        return found
+
+    names = {package.name for package in selection.install}
+    if only:
+        names = with_all_it_needs(names & set(only))
+    gone = names & set(without)
+    if gone:
+        names = with_all_it_needs(names - with_all_it_needs(gone))
+    sentences = zip(selection.install, selection.changes)
+    return Selection(
+        tuple(package for package in selection.install if package.name in names),
+        tuple(sentence for package, sentence in sentences if package.name in names),
+        {name: version for name, version in selection.before.items() if name in names},
+    )
+
+
 # dpkg is told not to wait for the disk after every file. Until all is synced at the end, a marker on the disk tells which
 # packages a power loss would leave "installed" with empty files.
 

@@ -1005,6 +1005,7 @@ def _assemble(
         needs={
             "commands": _plan_balancer.needed_commands(COMMANDS, wishes.apiserver_balancer),
             "cni_plugins": list(CNI_PLUGINS.get(wishes.cni, ())),
+            **_plan_balancer.packages_of_ways(wishes.apiserver_balancer),
         },
         ignore_preflight_errors=list(wishes.kubeadm_ignore_preflight_errors),
         cni=_pod_network(nodes, wishes, bundle, reasons, found),

@@ -27,6 +27,15 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._versions impo
 # What each way needs of a distribution for which the bundle holds no packages.
 COMMANDS = {IPVS: ("keepalived", "ipvsadm"), LOCALHOST: ("haproxy",), EXTERNAL: ()}
 PROXY_PACKAGE = "haproxy"
+# Packages of the bundle that only one way needs. Those of IPVS, the default, are on every host.
+PACKAGES = {LOCALHOST: (PROXY_PACKAGE,)}
+
+
+def packages_of_ways(mode: str) -> dict[str, list[str]]:
+    """The packages that the way needs, and those that only other ways need, as the plan tells them."""
+    own = set(PACKAGES.get(mode, ()))
+    others = {name for names in PACKAGES.values() for name in names} - own
+    return {"way_packages": sorted(own), "other_ways_packages": sorted(others)}
 
 
 def needed_commands(common: Iterable[str], mode: str) -> list[str]:

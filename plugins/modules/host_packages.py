@@ -38,7 +38,13 @@ options:
     type: path
     default: /var/lib/multinic/bundle/current
   names:
-    description: Only these packages. Empty means all that the bundle holds for this distribution.
+    description: Only these packages and what they depend on. Empty means all that the bundle holds for this distribution.
+    type: list
+    elements: str
+    default: []
+  without:
+    description:
+      - Packages that are left alone, and with them those on which nothing else that is installed here depends.
     type: list
     elements: str
     default: []
@@ -79,7 +85,10 @@ distribution:
 
 import contextlib
 import fcntl
+import io
+import lzma
 import os
+import tarfile
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -111,6 +120,7 @@ DOCUMENTATION_PATHS = [
 ARGUMENT_SPEC: dict[str, Any] = {
     "bundle": {"type": "path", "default": f"{ROOT}/{CURRENT}"},
     "names": {"type": "list", "elements": "str", "default": []},
+    "without": {"type": "list", "elements": "str", "default": []},
     "commands": {"type": "list", "elements": "str", "default": []},
     "documentation": {"type": "bool", "default": False},
     "lock_timeout": {"type": "int", "default": 300},
@@ -191,6 +201,24 @@ def sync() -> None:
     UNSYNCED.unlink(missing_ok=True)
 
 
+def control_text(path: Path) -> str:
+    """The control file of a package: an ar archive whose second member is a compressed tar archive."""
+    with path.open("rb") as stream:
+        if stream.read(8) != b"!<arch>\n":
+            raise ValueError("no ar archive")
+        while header := stream.read(60):
+            name, size = header[:16].decode("ascii").rstrip(" /"), int(header[48:58])
+            content = stream.read(size + size % 2)
+            if name.startswith("control.tar"):
+                with tarfile.open(fileobj=io.BytesIO(content[:size])) as archive:
+                    for member in archive:
+                        text = archive.extractfile(member) if member.name in ("control", "./control") else None
+                        if text is not None:
+                            return text.read().decode("utf-8")
+                break
+    raise ValueError("it holds no control file")
+
+
 class Host:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -205,6 +233,16 @@ class Host:
         if rc != 0:
             raise core.PackagesError(f"dpkg-query failed (rc {rc}): {err.strip()}")
         return core.select(packages, core.installed_versions(out), core.provided_names(out), damaged)
+
+    def relations(self, path: Path) -> core.Relations:
+        """What a package file says of others; read here, for dpkg-deb needs two processes for each."""
+        try:
+            return core.relations(control_text(path))
+        except (OSError, ValueError, tarfile.TarError, lzma.LZMAError):  # another form, such as Ubuntu's zstd
+            rc, out, err = self.run(["dpkg-deb", "--field", str(path), "Pre-Depends", "Depends", "Provides"])
+            if rc != 0:
+                raise core.PackagesError(f"{path} is no package that dpkg can read: {err.strip()}") from None
+            return core.relations(out)
 
     def running_services(self) -> list[str]:
         command = ["systemctl", "list-units", "--type=service", "--state=active", "--plain", "--no-legend"]
@@ -256,7 +294,8 @@ def work(module: AnsibleModule) -> dict[str, Any]:
             sentence = f"install the packages that the bundle holds for {here} and the host lacks"
             return {"changed": True, "changes": [sentence], "distribution": here}
         raise core.PackagesError(f"there is no bundle in {folder}: run the bundle role first")
-    packages = core.packages_for(manifest, here, params["names"])
+    core.packages_for(manifest, here, params["names"])  # all that are named are there
+    packages = core.packages_for(manifest, here)
     if not packages:
         found = {name: module.get_bin_path(name, opt_dirs=SYSTEM_FOLDERS) for name in params["commands"]}
         missing = core.missing_commands(found)
@@ -265,6 +304,9 @@ def work(module: AnsibleModule) -> dict[str, Any]:
             raise core.PackagesError(core.no_packages_problem(here, offered, missing))
         return {"changed": False, "changes": [], "distribution": here}
     selection = host.select(packages, damaged_packages())
+    if params["names"] or selection.before.keys() & set(params["without"]):
+        told = {package.name: host.relations(folder / package.path) for package in selection.install}
+        selection = core.narrowed(selection, told, params["names"], params["without"])
     if selection.install and not module.check_mode:
         host.install(selection, folder)
     elif UNSYNCED.exists() and not module.check_mode:

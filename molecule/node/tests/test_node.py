@@ -112,7 +112,14 @@ def test_container_runs(host: Host, manifest: dict[str, Any]) -> None:
 
 
 def test_daemons_that_run_by_units_of_ours_do_not_start_by_their_packages_too(host: Host) -> None:
-    for name in ("haproxy", "keepalived"):
-        assert host.file(f"/lib/systemd/system/{name}.service").exists
-        assert not host.service(name).is_enabled
-        assert not host.service(name).is_running
+    assert host.file("/lib/systemd/system/keepalived.service").exists
+    assert not host.service("keepalived").is_enabled
+    assert not host.service("keepalived").is_running
+
+
+def test_what_only_another_way_to_the_api_needs_is_not_installed(host: Host) -> None:
+    held = host.run("ls /var/lib/multinic/bundle/current/packages/*/").stdout
+    for name in ("haproxy", "libopentracing1", "liblua5.3-0"):
+        assert f"{name}_" in held
+        assert not host.package(name).is_installed
+    assert host.package("libsnmp40").is_installed, "what keepalived needs"

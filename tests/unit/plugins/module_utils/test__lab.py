@@ -413,7 +413,7 @@ def test_host_keys_are_known_by_every_address(lab: _lab.Lab) -> None:
 
 def test_ssh_checks_keys_and_enters_the_namespace(lab: _lab.Lab) -> None:
     config = _lab.ssh_config(lab, "/labs/small")
-    assert "ProxyCommand ip netns exec multinic-small nc %h %p" in config
+    assert "ProxyCommand ip netns exec multinic-small nc -F %h %p\n  ProxyUseFdpass yes\n" in config
     assert "StrictHostKeyChecking yes" in config
     assert "Host master1\n  HostName 192.168.160.243\n  IdentityFile /labs/small/id_ed25519\n" in config
     assert _lab.ssh_command(lab.guest("master1"), "/labs/small") == "ssh -F /labs/small/ssh_config master1"

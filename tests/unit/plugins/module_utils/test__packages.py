@@ -160,3 +160,54 @@ def test_an_unknown_distribution_is_one_clear_error() -> None:
     assert "rocky-9.4" in text
     assert "containerd, runc" in text
     assert "debian-12" in text
+
+
+HAPROXY = """Package: haproxy
+Version: 2.6.12-1
+Pre-Depends: dpkg (>= 1.17.14), lsb-base
+Depends: libc6 (>= 2.34), liblua5.3-0(>= 5.3.0) | liblua5.3:any,
+ libopentracing-c-wrapper0 (>= 1.1.3)
+Provides: proxy (= 2)
+Description: fast and reliable
+ Depends: on nothing here
+"""
+
+
+def test_relations_are_read_from_a_control_file() -> None:
+    found = core.relations(HAPROXY)
+    assert found.depends == {"dpkg", "lsb-base", "libc6", "liblua5.3-0", "liblua5.3", "libopentracing-c-wrapper0"}
+    assert found.provides == {"proxy"}
+
+
+TOLD = {
+    "haproxy": core.Relations(frozenset({"lsb-base", "liblua", "wrapper"})),
+    "wrapper": core.Relations(frozenset({"tracing"})),
+    "tracing-lib": core.Relations(provides=frozenset({"tracing"})),
+    "chrony": core.Relations(frozenset({"lsb-base"})),
+    "lsb-base": core.Relations(),
+    "liblua": core.Relations(),
+}
+
+
+def whole_selection() -> core.Selection:
+    return core.select([core.Package(name, "1", f"{name}.deb") for name in TOLD], {})
+
+
+@pytest.mark.parametrize(
+    ("only", "without", "left"),
+    [
+        ([], [], sorted(TOLD)),
+        ([], ["haproxy"], ["chrony", "lsb-base"]),
+        ([], ["wrapper"], sorted(TOLD)),  # haproxy needs it, and stays
+        ([], ["wrapper", "haproxy"], ["chrony", "lsb-base"]),
+        ([], ["gone"], sorted(TOLD)),
+        (["haproxy"], [], ["haproxy", "liblua", "lsb-base", "tracing-lib", "wrapper"]),
+        (["chrony"], ["haproxy"], ["chrony", "lsb-base"]),
+        (["gone"], [], []),
+    ],
+)
+def test_a_selection_is_narrowed_with_what_belongs_to_it(only: list[str], without: list[str], left: list[str]) -> None:
+    found = core.narrowed(whole_selection(), TOLD, only, without)
+    assert [package.name for package in found.install] == left
+    assert list(found.changes) == [f"install {name} 1" for name in left]
+    assert sorted(found.before) == left

@@ -146,7 +146,12 @@ def test_the_whole_plan() -> None:
         "workers": ["node01"],
         "first_control_plane": "master1",
         "kernel_modules": ["br_netfilter", "overlay", "nf_conntrack", "ip_vs", "ip_vs_rr", "ipip"],
-        "needs": {"commands": list(_plan.COMMANDS), "cni_plugins": []},
+        "needs": {
+            "commands": list(_plan.COMMANDS),
+            "cni_plugins": [],
+            "way_packages": [],
+            "other_ways_packages": ["haproxy"],
+        },
         "ignore_preflight_errors": [],
         "cni": {"name": "calico", "mtu": 1480, "autodetection_method": "interface=^ens32$", "encapsulation": "ipip"},
         "kube_proxy": {"mode": "iptables", "exclude_cidrs": ["10.103.97.2/32"]},
