@@ -161,6 +161,7 @@ ansible_facts:
             ours: false
             balancers: [ipvs]
             port_sharing: true
+            outside: [192.168.160.250]
         disk:
           description: Free and total space of the file system that holds /var/lib, in MiB.
           returned: success
@@ -188,6 +189,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _facts
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import UNIT_FOLDER
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import UNIT_OF, shares_port
+from ansible_collections.multinic.kubernetes.plugins.module_utils._outside import OUTSIDE_CONFIG, configured_addresses
 
 APISERVER = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 MEMBER = Path("/var/lib/multinic/member.json")
@@ -352,6 +354,7 @@ class Host:
             "kubelet_conf": os.path.exists("/etc/kubernetes/kubelet.conf"),
             "ours": OURS.is_dir(),
             "balancers": [mode for mode, unit in UNIT_OF.items() if os.path.exists(f"{UNIT_FOLDER}/{unit}")],
+            "outside": configured_addresses(self.read(OUTSIDE_CONFIG)),
             "port_sharing": shares_port(self.read(APISERVER)) if os.path.exists(APISERVER) else None,
         }
 
