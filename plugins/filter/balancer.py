@@ -69,9 +69,9 @@ def apiserver_outside(
     cluster: Mapping[str, Any], host: str, path: str, drained: str | Iterable[str] = ()
 ) -> dict[str, Any]:
     """What a host needs for the API's outside address, as parameters of host_state; no files where it has no part in one."""
-    names = drained.split(",") if isinstance(drained, str) else drained
+    names = [name for name in (drained.split(",") if isinstance(drained, str) else drained) if name]
     try:
-        out = drained_addresses(cluster, [name for name in names if name])
+        out = drained_addresses(cluster, names) if names else ()
         return outside_state(cluster, host, inspect.getsource(_apiserver_outside), path, out)
     except BalancerError as exc:
         raise AnsibleFilterError(f"apiserver_outside: {exc}") from exc

@@ -81,7 +81,7 @@ def read_inventory(
         # The facts are asked for with these variables too, so without them there may be none.
         unread = not {PER_HOST, OUTSIDE} <= set(values)
         network = values.pop(PER_HOST, None)
-        outside = values.pop(OUTSIDE, None)
+        outside_network = values.pop(OUTSIDE, None)
         variables[name] = values
         result = outside.get(name) or (mine.get(facts_result) if facts_result else None)
         facts = facts_of(outside.get(name) or {}) or facts_of(mine)
@@ -98,7 +98,7 @@ def read_inventory(
                 in_run=in_run is None or name in in_run,
                 ansible_host=address,
                 explained=unread and not (result or {}).get("unreachable"),
-                outside_network=outside,
+                outside_network=outside_network,
             )
         )
     return Inventory(hosts, variables, findings)
