@@ -178,7 +178,7 @@ def _choose(
             WHY_A_CARD,
             problem.remedy.replace("cluster_network", NETWORK)
             if wished
-            else f"Set {ADDRESS} to a free address of a network that all control planes are on, or put {seat.name} on it.",
+            else f"Set {ADDRESS} to a free address of a network that all control planes are on, or put this host on it.",
         )
         return None
     for told, why, remedy in choice.doubts:

@@ -23,7 +23,8 @@ def compare_outside(
 
     hosts are what cluster_status told of each that was looked at.
     """
-    tested, untested = [], []
+    tested: list[str] = []
+    untested: list[str] = []
     for item in plan["apiserver"].get("outside") or ():
         address, cards = str(item["address"]), item["cards"]
         seen = {

@@ -162,7 +162,12 @@ def test_who_accepts_and_says_nothing_is_silent_and_who_refuses_is_not() -> None
         port = door.getsockname()[1]
         answer = check.ask("127.0.0.1", port, "/readyz", patience=0.3)
         assert (answer.ready, answer.silent) == (False, True)
-        thread = threading.Thread(target=lambda: [door.accept()[0].close() for _turn in range(2)])
+
+        def hang_up() -> None:
+            for _turn in range(2):
+                door.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
         thread.start()
         answer = check.ask("127.0.0.1", port, "/readyz")
         socket.create_connection(("127.0.0.1", port)).close()
