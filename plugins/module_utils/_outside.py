@@ -147,7 +147,7 @@ ExecStart=/usr/sbin/keepalived --dont-fork --vrrp --use-file={OUTSIDE_CONFIG} \
 ExecReload=/bin/kill -HUP $MAINPID
 {after}
 Restart=always
-RestartSec=100ms
+RestartSec=1
 KillMode=mixed
 Nice=-10
 OOMScoreAdjust=-900
