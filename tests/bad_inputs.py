@@ -518,6 +518,38 @@ BAD_INPUTS: list[BadInput] = [
         "Set service_cidr",
         apiserver_balancer="external",
     ),
+    everywhere(
+        "outside-address-is-a-name",
+        "apiserver_outside_address",
+        "kube.example.org",
+        "'kube.example.org' is not an address",
+        "Write a free address of a network that all control planes are on",
+    ),
+    everywhere(
+        "outside-address-of-no-network",
+        "apiserver_outside_address",
+        "198.51.100.250",
+        "no card's network holds 198.51.100.250",
+        "Set apiserver_outside_address to a free address of a network that all control planes are on, or put this host on it",
+        "master1",
+        "master2",
+        "master3",
+    ),
+    everywhere(
+        "outside-address-of-a-worker",
+        "apiserver_outside_address",
+        "192.168.160.246",
+        "192.168.160.246 is an address of its card ens33",
+        "Set apiserver_outside_address to a free address of the outside network",
+        "node01",
+    ),
+    everywhere(
+        "outside-router-id-too-large",
+        "apiserver_outside_router_id",
+        256,
+        "256 is not a virtual router id",
+        "Write a number from 1 to 255",
+    ),
     # --- pods and services ----------------------------------------------------------------------------------------
     everywhere(
         "pods-without-a-prefix",

@@ -27,6 +27,7 @@ class ActionModule(ActionBase):
         (
             *("interface", "source", "peers", "kernel_modules", "commands", "cni_plugins", "own_files", "wait"),
             *("further_sources", "vip", "further_vips", "external", "external_port", "etcd_folder", "cluster_nodes"),
+            "outside",
         )
     )
 

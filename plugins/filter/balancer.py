@@ -12,17 +12,24 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.multinic.kubernetes.plugins.module_utils import (
     _apiserver_certificates,
     _apiserver_guard,
+    _apiserver_outside,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import (
     CERTIFICATES_PROGRAM,
     GUARD_PROGRAM,
     BalancerError,
     Check,
+    drained_addresses,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import (
     hosts_block,
     mode_state,
     way_removal,
+)
+from ansible_collections.multinic.kubernetes.plugins.module_utils._outside import (
+    OUTSIDE,
+    outside_removal,
+    outside_state,
 )
 
 
@@ -53,9 +60,25 @@ def apiserver_way(
 def apiserver_way_removal(mode: str) -> dict[str, Any]:
     """How a host gets rid of a way to the API server: units that end, then what is absent, as parameters of host_state."""
     try:
-        return way_removal(mode)
+        return outside_removal() if mode == OUTSIDE else way_removal(mode)
     except BalancerError as exc:
         raise AnsibleFilterError(f"apiserver_way_removal: {exc}") from exc
+
+
+def apiserver_outside(
+    cluster: Mapping[str, Any], host: str, path: str, drained: str | Iterable[str] = ()
+) -> dict[str, Any]:
+    """What a host needs for the API's outside address, as parameters of host_state; no files where it has no part in one."""
+    names = [name for name in (drained.split(",") if isinstance(drained, str) else drained) if name]
+    try:
+        out = drained_addresses(cluster, names) if names else ()
+        return outside_state(cluster, host, inspect.getsource(_apiserver_outside), path, out)
+    except BalancerError as exc:
+        raise AnsibleFilterError(f"apiserver_outside: {exc}") from exc
+    except KeyError as exc:
+        raise AnsibleFilterError(
+            f"apiserver_outside: the plan has no {exc}; run the preflight role first, it makes the plan"
+        ) from exc
 
 
 def hosts_lines(cluster: Mapping[str, Any], host: str, changed: bool = False) -> str:
@@ -75,5 +98,6 @@ class FilterModule:
         return {
             "apiserver_way": apiserver_way,
             "apiserver_way_removal": apiserver_way_removal,
+            "apiserver_outside": apiserver_outside,
             "hosts_lines": hosts_lines,
         }

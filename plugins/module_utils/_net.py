@@ -8,8 +8,8 @@ This module util is PRIVATE to the collection. It is pure: no I/O, no Ansible, s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -179,6 +179,11 @@ class Link:
     def works(self) -> bool:
         return self.up and self.carrier
 
+    def without(self, passing: Collection[str]) -> Link:
+        """The card without addresses that are alone in their network and among these."""
+        kept = tuple(item for item in self.addresses if not (item.single and str(item.ip) in passing))
+        return self if len(kept) == len(self.addresses) else replace(self, addresses=kept)
+
     @classmethod
     def from_facts(cls, data: Mapping[str, Any]) -> Link:
         return cls(
@@ -285,14 +290,21 @@ class HostNetwork:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> HostNetwork:
-        """Read the facts of the network_facts module, or the plain facts of ansible.builtin.setup."""
+        """Read the facts of the network_facts module, or the plain facts of ansible.builtin.setup.
+
+        The API's outside address, which a keepalived of ours has put on a card for a while, is none of the host's own.
+        """
         if "multinic" in facts:
             facts = facts["multinic"]
         if "links" not in facts and "interfaces" in facts:
             return _from_setup(facts)
+        passing = frozenset(map(str, (facts.get("kubernetes") or {}).get("outside") or ()))
         return cls(
             links=tuple(
-                sorted((Link.from_facts(item) for item in facts.get("links") or ()), key=lambda link: link.name)
+                sorted(
+                    (Link.from_facts(item).without(passing) for item in facts.get("links") or ()),
+                    key=lambda link: link.name,
+                )
             ),
             routes=tuple(Route.from_facts(item) for item in facts.get("routes") or ()),
             lookups={str(target): Lookup.from_facts(answer) for target, answer in (facts.get("lookups") or {}).items()},
@@ -390,6 +402,11 @@ def split_list(value: Any) -> list[str]:
             raise ValueError(f"{item!r} is not a text")
         words.extend(word.strip() for word in str(item).split(","))
     return [word for word in words if word]
+
+
+def as_interface(text: str) -> IPInterface:
+    """An address with its prefix length; ValueError where it is none."""
+    return ip_interface(text)
 
 
 def as_address(text: str) -> Optional[IPAddress]:

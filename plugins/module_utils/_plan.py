@@ -21,6 +21,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils import (
     _cni,
     _kubeadm,
     _plan_balancer,
+    _plan_outside,
     _select,
     _versions,
 )
@@ -85,6 +86,7 @@ class Host:
     in_run: bool = True
     ansible_host: str = ""
     explained: bool = False  # why it has no facts is told already
+    outside_network: Any = None
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,7 @@ def plan_cluster(
         {node.name: [str(choice.address.ip) for choice in node.choices] for node in nodes},
         install,
     )
+    outside = _plan_outside.plan_outside(_seats(nodes), {node.name: node.network for node in nodes}, wishes, found)
     distinct = _check_twins(nodes, found)
     _check_identity(distinct, wishes, bundle, found)
     # The VIP and the CIDRs are the inventory's: of a cluster that something else made they tell nothing.
@@ -254,7 +257,7 @@ def plan_cluster(
     _check_member_authority(distinct, found)
     chosen = [node for node in nodes if node.choices]
     _check_cards([node for node in distinct if node.choices], found)
-    made = _assemble(inventory, chosen, reasons, wishes=wishes, version=version, bundle=bundle, found=found)
+    made = _assemble(inventory, chosen, reasons, outside, wishes=wishes, version=version, bundle=bundle, found=found)
     plan = plain(asdict(made)) if made else {}
     _check_limit(plan, chosen, install)
     _check_bridge(plan, install)
@@ -941,6 +944,7 @@ def _assemble(
     inventory: Sequence[Host],
     nodes: Sequence[_Node],
     reasons: list[str],
+    outside: list[dict[str, Any]],
     *,
     wishes: Settings,
     version: str,
@@ -963,6 +967,7 @@ def _assemble(
     changing = _plan_balancer.changing(facts, wishes.apiserver_name, addresses)
     retiring = _plan_balancer.retiring(facts, wishes.apiserver_balancer)
     reasons += _plan_balancer.reasons(changing, retiring, wishes.apiserver_balancer)
+    reasons += _plan_outside.reasons(outside)
     hosts = {}
     for node in nodes:
         plan = _node_plan(node, wishes)
@@ -993,6 +998,7 @@ def _assemble(
             "sans": _sans(wishes, masters),
             "real_servers": virtual_servers[0]["real_servers"],
             "virtual_servers": virtual_servers,
+            "outside": outside,
         },
         pod_cidr=_joined(wishes.pod_cidr),
         service_cidr=_joined(wishes.service_cidr),
@@ -1003,12 +1009,19 @@ def _assemble(
         first_control_plane=first.name,
         kernel_modules=_kernel_modules(wishes),
         needs={
-            "commands": _plan_balancer.needed_commands(COMMANDS, wishes.apiserver_balancer),
+            "commands": list(
+                dict.fromkeys(
+                    [
+                        *_plan_balancer.needed_commands(COMMANDS, wishes.apiserver_balancer),
+                        *(["keepalived"] if outside else []),
+                    ]
+                )
+            ),
             "cni_plugins": list(CNI_PLUGINS.get(wishes.cni, ())),
             **_plan_balancer.packages_of_ways(wishes.apiserver_balancer),
         },
         ignore_preflight_errors=list(wishes.kubeadm_ignore_preflight_errors),
-        cni=_pod_network(nodes, wishes, bundle, reasons, found),
+        cni=_pod_network(nodes, wishes, bundle, reasons, outside, found),
         kube_proxy={"mode": wishes.kube_proxy_mode, "exclude_cidrs": list(map(_alone, vips))},
         hosts_file=[
             *(
@@ -1029,6 +1042,22 @@ def _assemble(
         reasons=reasons,
         hosts=hosts,
     )
+
+
+def _seats(nodes: Sequence[_Node]) -> list[_plan_outside.Seat]:
+    """The control planes, for the outside address."""
+    return [
+        _plan_outside.Seat(
+            node.name,
+            node.network,
+            node.host.outside_network,
+            node.host.in_run,
+            tuple(map(str, node.fact("kubernetes", "outside") or ())),
+            _firewall(node),
+        )
+        for node in nodes
+        if node.host.control_plane
+    ]
 
 
 def _first(masters: Sequence[_Node]) -> _Node:
@@ -1143,7 +1172,12 @@ def _told_by_routers(node: _Node) -> list[str]:
 
 
 def _pod_network(
-    nodes: Sequence[_Node], wishes: Settings, bundle: Optional[Bundle], reasons: list[str], found: Findings
+    nodes: Sequence[_Node],
+    wishes: Settings,
+    bundle: Optional[Bundle],
+    reasons: list[str],
+    outside: Sequence[Mapping[str, Any]],
+    found: Findings,
 ) -> dict[str, Any]:
     smallest = min(nodes, key=lambda node: (node.choice.link.mtu, node.name)).choice.link
     calico = wishes.cni == "calico"
@@ -1168,10 +1202,9 @@ def _pod_network(
             wishes.pod_cidr, wishes.service_cidr, wishes.calico_encapsulation, wishes.kube_proxy_mode
         )
         chosen = [
-            _calico.Chosen(
-                node.name, with_cards_to_come(node.network, cards), choice.link, choice.address, choice.network
-            )
+            _calico.Chosen(node.name, with_cards_to_come(network, cards), choice.link, choice.address, choice.network)
             for node in nodes
+            for network in [_plan_outside.as_holder(node.network, node.name, outside)]
             for choice in node.choices
         ]
         if encapsulation == "vxlan" and 6 in families and not _calico.wraps_ipv6(version):
@@ -1246,6 +1279,7 @@ def _sans(wishes: Settings, masters: Sequence[_Node]) -> list[str]:
     names = [wishes.apiserver_name, *map(str, wishes.apiserver_vip), "127.0.0.1", "localhost"]
     if wishes.apiserver_external_address is not None:
         names.append(str(wishes.apiserver_external_address))
+    names += map(str, wishes.apiserver_outside_address)
     if any(6 in node.families for node in masters) or any(vip.version == 6 for vip in wishes.apiserver_vip):
         names.insert(names.index("localhost"), "::1")
     for node in masters:

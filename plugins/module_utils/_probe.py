@@ -29,6 +29,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_host im
     judge_fsync,
     judge_resolver,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_outside import judge_outside, outside_claims
 from ansible_collections.multinic.kubernetes.plugins.module_utils._proof_paths import (
     ETCD,
     KUBELET,
@@ -95,6 +96,7 @@ def probe_arguments(plan: Mapping[str, Any], name: str) -> dict[str, Any]:
         "cni_plugins": list(needs.get("cni_plugins") or ()),
         "own_files": list(TAKEN_OVER),
         **api_way(plan),
+        "outside": outside_claims(plan, name),
         "etcd_folder": ETCD_FOLDER if master else None,
         "cluster_nodes": name == plan.get("first_control_plane"),
     }
@@ -169,6 +171,7 @@ def judge(
     for host in hosts:
         judge_api_way(host, plan, running, found)
         judge_answers_for(host, facts, plan, found)
+        judge_outside(host, facts, plan, found)
         _judge_modules(host, found)
         _judge_needs(host, plan, found)
         _judge_containers(host, found)

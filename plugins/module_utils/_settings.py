@@ -63,6 +63,8 @@ class Settings:
     apiserver_extra_sans: tuple[str, ...] = ()
     apiserver_balancer: str = "ipvs"
     apiserver_external_address: Optional[IPAddress] = None
+    apiserver_outside_address: tuple[IPAddress, ...] = ()  # at most one of each family
+    apiserver_outside_router_id: int = 0  # 0: by the address
     pod_cidr: tuple[IPNetwork, ...] = ()
     service_cidr: tuple[IPNetwork, ...] = ()
     dns_domain: str = "cluster.local"
@@ -132,6 +134,17 @@ def _vips(value: Any) -> tuple[IPAddress, ...]:
     if len({address.version for address in addresses}) != len(addresses):
         raise ValueError(f"{', '.join(map(str, addresses))}: at most one address per family")
     return addresses
+
+
+def _outside(value: Any) -> tuple[IPAddress, ...]:
+    return _vips(value) if split_list(value) else ()
+
+
+def _router_id(value: Any) -> int:
+    number = _whole(value)
+    if number > 255:
+        raise ValueError(f"{number} is not a virtual router id")
+    return number
 
 
 def _cidrs(value: Any) -> tuple[IPNetwork, ...]:
@@ -287,6 +300,14 @@ RULES: Mapping[str, Rule] = {
     "apiserver_external_address": Rule(
         _address,
         "Write the balancer's address. For one that is known by a name, set apiserver_name to the name and leave this empty.",
+    ),
+    "apiserver_outside_address": Rule(
+        _outside,
+        "Write a free address of a network that all control planes are on; one per family, parted by a comma; or leave it "
+        "empty.",
+    ),
+    "apiserver_outside_router_id": Rule(
+        _router_id, "Write a number from 1 to 255 that no other VRRP router of that network has, or 0: by the address."
     ),
     "pod_cidr": Rule(_cidrs, _NETWORK.format("100.64.0.0/10")),
     "service_cidr": Rule(_cidrs, _NETWORK.format("10.96.0.0/16")),

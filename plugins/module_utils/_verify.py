@@ -30,6 +30,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._seen import (
     vip_sources,
     virtual_servers,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._verify_outside import compare_outside
 from ansible_collections.multinic.kubernetes.plugins.module_utils._versions import VersionError, parse
 
 PROBE_LABEL = "multinic-probe"
@@ -336,6 +337,8 @@ class _Comparison:
                     self.compare_api(name, way)
             if planned["role"] == "control_plane":
                 self.compare_static_pods(name, planned, status)
+        for told, sentences in zip((self.tested, self.untested), compare_outside(self.plan, self.hosts, self.found)):
+            told += sentences
         self.compare_etcd()
         self.compare_restarts()
         self.compare_pod_network()

@@ -68,6 +68,13 @@ options:
         type: list
         elements: str
         default: []
+  outside:
+    description:
+      - Addresses that the API has from outside, on one control plane at a time. Whether the host has each is told, whether the
+        API answers there, and whether the certificate of the host's own API server is good for it.
+    type: list
+    elements: str
+    default: []
   expected_nodes:
     description: Nodes to wait for until they are Ready, and CoreDNS with them where it is deployed.
     type: list
@@ -167,6 +174,7 @@ status:
         - {address: 192.168.253.129, port: 6443, method: Masq, weight: 1, active: 3, inactive: 0}
     api: {ok: true, source: 192.168.253.131, server: 192.168.253.129, resolved: [10.103.97.2], seconds: 0.02}
     further_vips: []
+    outside: [{address: 192.168.160.250, held: true, error: "", certificate: ""}]
     static_pods: {}
     etcd: {}
 cluster:
@@ -248,6 +256,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "real_servers": {"type": "list", "elements": "str", "default": []},
         },
     },
+    "outside": {"type": "list", "elements": "str", "default": []},
     "expected_nodes": {"type": "list", "elements": "str", "default": []},
     "wait": {"type": "int", "default": 120},
     "kubeconfig": {"type": "path", "default": "/etc/kubernetes/admin.conf"},
@@ -298,6 +307,7 @@ class Host:
                 {"vip": further["vip"], **self.way(further["vip"], further["real_servers"])}
                 for further in self.params["further_vips"]
             ],
+            "outside": [self.outside(address) for address in self.params["outside"]],
             "static_pods": {
                 path.stem: core.flags_of(read(path))
                 for path in sorted(MANIFESTS.glob("*.yaml"))
@@ -369,9 +379,25 @@ class Host:
             return None
         return proxy_as_virtual_server(address, self.params["port"], told)
 
-    def api(self, vip: str) -> dict[str, Any]:
+    def outside(self, address: str) -> dict[str, Any]:
+        """Whether the host has this address, and what clients at it would see.
+
+        Nothing is said of the certificate of an API server that does not answer, which is told elsewhere.
+        """
+        _status, out, _err = self.module.run_command(["ip", "-o", "address", "show", "to", address])
+        mine = core.flags_of(read(MANIFESTS / "kube-apiserver.yaml")).get("advertise-address", "")
+        refused = str(self.api(mine, address).get("error") or "") if mine else ""
+        told = self.api(address)
+        return {
+            "address": address,
+            "held": bool(out.strip()),
+            "error": str(told["error"]),
+            "certificate": refused if "certificate" in refused.lower() else "",
+        }
+
+    def api(self, vip: str, server_name: str = "") -> dict[str, Any]:
         """Ask the API server through the VIP, as kubelet does: certificate checked, by name."""
-        port, name = self.params["port"], self.params["server_name"]
+        port, name = self.params["port"], server_name or self.params["server_name"]
         found: dict[str, Any] = {"ok": False, "source": "", "server": "", "resolved": resolved(name)}
         began = time.monotonic()
         try:

@@ -162,6 +162,7 @@ ansible_facts:
             balancers: [ipvs]
             port_sharing: true
             authority_trouble: ""
+            outside: [192.168.160.250]
         disk:
           description: Free and total space of the file system that holds /var/lib, in MiB.
           returned: success
@@ -189,6 +190,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _facts
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer import UNIT_FOLDER
 from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer_modes import CA, UNIT_OF, shares_port
+from ansible_collections.multinic.kubernetes.plugins.module_utils._outside import OUTSIDE_CONFIG, configured_addresses
 from ansible_collections.multinic.kubernetes.plugins.module_utils._x509 import (
     CertificateError,
     first_certificate,
@@ -358,6 +360,7 @@ class Host:
             "kubelet_conf": os.path.exists("/etc/kubernetes/kubelet.conf"),
             "ours": OURS.is_dir(),
             "balancers": [mode for mode, unit in UNIT_OF.items() if os.path.exists(f"{UNIT_FOLDER}/{unit}")],
+            "outside": configured_addresses(self.read(OUTSIDE_CONFIG)),
             "port_sharing": shares_port(self.read(APISERVER)) if os.path.exists(APISERVER) else None,
             "authority_trouble": authority_trouble(self.read(CA)) if os.path.exists(CA) else "",
         }

@@ -79,6 +79,21 @@ options:
     description: Its port.
     type: int
     default: 6443
+  outside:
+    description:
+      - Addresses that the API is to have from outside, of which it is asked by ARP or by neighbour discovery whether somebody
+        has them already. VRRP is listened to on the same card. The default is the plan's.
+    type: list
+    elements: dict
+    suboptions:
+      address:
+        description: The address.
+        type: str
+        required: true
+      interface:
+        description: The card on which it is asked for.
+        type: str
+        required: true
   etcd_folder:
     description:
       - The folder that etcd will keep its data in. How long its disk takes for a write is measured with a file that has no
@@ -169,6 +184,16 @@ network_probe:
       returned: success
       type: dict
       sample: {"192.168.253.129": ["52:54:00:00:00:99"]}
+    outside:
+      description: Of each address of O(outside) the hardware addresses that answered for it, and the VRRP adverts that were heard.
+      returned: success
+      type: list
+      elements: dict
+      sample:
+        - address: 192.168.160.250
+          interface: ens33
+          macs: []
+          adverts: [{source: 192.168.160.2, router_id: 7, version: 2}]
     fsync:
       description: Milliseconds that the disk of etcd took to keep a write, at most in half and in 99 of 100 cases.
       returned: when measured
@@ -233,6 +258,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils import (
     _proof_paths,
 )
 from ansible_collections.multinic.kubernetes.plugins.module_utils._wire import Arp, Door, Packet, Pinger, search
+from ansible_collections.multinic.kubernetes.plugins.module_utils._wire_claims import Claim
 
 SSH = 22
 FIRST_PART = 0.6  # of the time to wait; the rest is for a closer look at what did not answer
@@ -474,6 +500,14 @@ def main() -> None:
             "further_vips": {"type": "list", "elements": "str"},
             "external": {"type": "str"},
             "external_port": {"type": "int", "default": 6443},
+            "outside": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "address": {"type": "str", "required": True},
+                    "interface": {"type": "str", "required": True},
+                },
+            },
             "etcd_folder": {"type": "path"},
             "cluster_nodes": {"type": "bool", "default": False},
             "wait": {"type": "float", "default": 5},
@@ -489,7 +523,9 @@ def main() -> None:
     measured: list[dict[str, Any]] = []
     trouble = ""
     arp: Optional[Arp] = None
+    claims: list[Claim] = []
     try:
+        claims = [Claim(item["address"], item["interface"]) for item in given["outside"] or ()]
         if given["source"]:
             arp = Arp(given["source"], given["interface"])
             arp.ask()
@@ -518,6 +554,7 @@ def main() -> None:
         "fsync": fsync(given["etcd_folder"]) if given["etcd_folder"] else None,
         "cluster_nodes": cluster_nodes() if given["cluster_nodes"] else None,
         "arp": _proof_paths.several(arp.finish(ARP_SECONDS), given["source"]) if arp else {},
+        "outside": [claim.finish() for claim in claims],
         "trouble": trouble,
     }
     module.exit_json(changed=False, network_probe=result)

@@ -26,8 +26,8 @@ from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_file i
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_source import is_url, locate
 
 Hostvars = t.Mapping[str, t.Mapping[str, t.Any]]
-PER_HOST = "cluster_network"
-OURS = (PER_HOST, *RULES)
+PER_HOST, OUTSIDE = "cluster_network", "apiserver_outside_network"
+OURS = (PER_HOST, OUTSIDE, *RULES)
 ALIKE_GROUPS = 0.9
 SHORTEST_NAME = 6  # names with fewer letters may be one slip away from anything
 SILENT = "waiting for privilege escalation prompt"
@@ -78,9 +78,10 @@ def read_inventory(
                         f"Correct the template of {variable}, or the variable that it uses.",
                     )
                 )
-        # The facts are asked for with this variable too, so without it there may be none.
-        unread = PER_HOST not in values
+        # The facts are asked for with these variables too, so without them there may be none.
+        unread = not {PER_HOST, OUTSIDE} <= set(values)
         network = values.pop(PER_HOST, None)
+        outside_network = values.pop(OUTSIDE, None)
         variables[name] = values
         result = outside.get(name) or (mine.get(facts_result) if facts_result else None)
         facts = facts_of(outside.get(name) or {}) or facts_of(mine)
@@ -97,6 +98,7 @@ def read_inventory(
                 in_run=in_run is None or name in in_run,
                 ansible_host=address,
                 explained=unread and not (result or {}).get("unreachable"),
+                outside_network=outside_network,
             )
         )
     return Inventory(hosts, variables, findings)
@@ -141,7 +143,7 @@ def plan_inventory(
         inventory.hosts,
         settings,
         bundle,
-        doubtful={finding.variable for finding in told} - {PER_HOST},
+        doubtful={finding.variable for finding in told} - {PER_HOST, OUTSIDE},
         running=running,
     )
     return Result(result.plan, ordered([*told, *result.findings]))

@@ -137,6 +137,7 @@ def test_the_whole_plan() -> None:
             "virtual_servers": [
                 {"vip": "10.103.97.2", "real_servers": ["192.168.253.129", "192.168.253.128", "192.168.253.130"]}
             ],
+            "outside": [],
         },
         "pod_cidr": "100.64.0.0/10",
         "service_cidr": "10.96.0.0/16",
