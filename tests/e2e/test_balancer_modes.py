@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The ways to the API beside IPVS on real clusters, and the change between all three while every host asks.
 
-Three control planes and a worker begin with a proxy on each host; the tests of that lab build on each other, in file
-order. Two hosts begin with a balancer that is not theirs. Times are true only on a machine that does nothing else.
+Two hosts begin with a balancer that is not theirs. Three control planes and a worker begin with a proxy on each host;
+the tests of that lab build on each other, in file order. Times are true only on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -83,6 +83,66 @@ def nodes_ready(lab: Lab, count: int) -> bool:
     return states == ["Ready"] * count
 
 
+def wishes(mode: str) -> list[str]:
+    more = ["-e", f"apiserver_external_address={BALANCER}"] if mode == "external" else []
+    return ["-e", f"apiserver_balancer={mode}", *more]
+
+
+# --- a balancer that is not ours, from nothing ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair() -> Iterator[Lab]:
+    """A control plane and a worker, on which nothing is yet."""
+    made = Lab(str(REPOSITORY / "tests" / "topologies" / "same-names.yml"), "modes-external")
+    try:
+        # The topologies' own hosts are only looked at, and have too little for a cluster.
+        made.play("lab", "-e", "lab_state=fresh", "-e", "lab_memory=2G")
+        yield made
+    finally:
+        made.remove()
+
+
+def test_a_cluster_begins_with_an_external_balancer(pair: Lab, tmp_path: Path) -> None:
+    outside = ExternalBalancer(pair, "internal", BALANCER, 24, tmp_path)
+    try:
+        nobody = ["-e", "apiserver_balancer=external", "-e", "apiserver_external_address=192.168.253.77"]
+        run_ = pair.play("preflight", *nobody, expect=None)
+        assert run_.returncode != 0
+        assert "apiserver_external_address" in run_.output
+        assert "192.168.253.77:6443 cannot be reached" in run_.output, run_.tail()
+
+        refused = pair.play("preflight", *wishes("external"))
+        assert "apiserver_external_address" not in refused.output, refused.tail()
+
+        drop = ["iptables", "-A", "INPUT", "-p", "tcp", "--dport", "6443", "-j", "DROP"]
+        run("ip", "netns", "exec", outside.space, *drop)
+        silent = pair.play("preflight", *wishes("external"))
+        assert f"{BALANCER}:6443 does not answer connections" in silent.output, silent.tail()
+        run("ip", "netns", "exec", outside.space, "iptables", "-F")
+
+        outside.start([MASTERS["master1"]])
+        pair.play("cluster", *wishes("external"))
+        for host in ("master1", "node01"):
+            assert leads_to(pair, host) == [BALANCER]
+            assert answers(pair, host)
+            traces = pair.run(host, TRACES)
+            assert not [word for word in (*OF_IPVS, *OF_PROXY) if word in traces], traces
+        assert not pair.play("cluster", *wishes("external")).changed()
+
+        outside.stop()
+        gone = pair.play("preflight", *wishes("external"), expect=None)
+        assert gone.returncode != 0
+        assert f"{BALANCER}:6443 refuses connections" in gone.output, gone.tail()
+        outside.start([MASTERS["master1"]])
+
+        pair.guest(["master1", "node01"], "rebooted")
+        wait_until(lambda: nodes_ready(pair, 2), 180, "both nodes are Ready after a reboot of both", every=1)
+        assert answers(pair, "node01")
+    finally:
+        outside.remove()
+
+
 # --- a proxy on each host -------------------------------------------------------------------------------------------
 
 
@@ -90,11 +150,12 @@ def nodes_ready(lab: Lab, count: int) -> bool:
 def lab() -> Iterator[Lab]:
     """Three control planes and a worker whose cluster began with the proxy.
 
-    MULTINIC_INSTALLED_LAB=1 takes a lab that runs and holds it already, and MULTINIC_KEEP_LAB=1 leaves it.
+    MULTINIC_INSTALLED_LAB names a lab that runs and holds it already, and MULTINIC_KEEP_LAB=1 leaves it.
     """
-    made = Lab("lab", "modes")
+    there = os.environ.get("MULTINIC_INSTALLED_LAB")
+    made = Lab("lab", there or "modes")
     try:
-        if not os.environ.get("MULTINIC_INSTALLED_LAB"):
+        if not there:
             made.fresh()
             made.play("cluster", "-e", "apiserver_balancer=localhost")
         yield made
@@ -189,11 +250,6 @@ def outside(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exte
         made.remove()
 
 
-def wishes(mode: str) -> list[str]:
-    more = ["-e", f"apiserver_external_address={BALANCER}"] if mode == "external" else []
-    return ["-e", f"apiserver_balancer={mode}", *more]
-
-
 @pytest.mark.usefixtures("outside")
 @pytest.mark.parametrize("mode", ["ipvs", "external", "localhost"])
 def test_a_running_cluster_changes_its_way_without_a_lost_request(lab: Lab, mode: str) -> None:
@@ -220,58 +276,3 @@ def test_a_running_cluster_changes_its_way_without_a_lost_request(lab: Lab, mode
     assert nodes_ready(lab, 4)
     assert not lab.play("cluster", *wishes(mode)).changed()
     assert "ERRORS" not in lab.play("doctor", *wishes(mode)).output
-
-
-# --- a balancer that is not ours, from nothing ----------------------------------------------------------------------
-
-
-@pytest.fixture
-def pair() -> Iterator[Lab]:
-    """A control plane and a worker, on which nothing is yet."""
-    made = Lab(str(REPOSITORY / "tests" / "topologies" / "same-names.yml"), "modes-external")
-    try:
-        # The topologies' own hosts are only looked at, and have too little for a cluster.
-        made.play("lab", "-e", "lab_state=fresh", "-e", "lab_memory=2G")
-        yield made
-    finally:
-        made.remove()
-
-
-def test_a_cluster_begins_with_an_external_balancer(pair: Lab, tmp_path: Path) -> None:
-    outside = ExternalBalancer(pair, "internal", BALANCER, 24, tmp_path)
-    try:
-        nobody = ["-e", "apiserver_balancer=external", "-e", "apiserver_external_address=192.168.253.77"]
-        run_ = pair.play("preflight", *nobody, expect=None)
-        assert run_.returncode != 0
-        assert "apiserver_external_address" in run_.output
-        assert "192.168.253.77:6443 cannot be reached" in run_.output, run_.tail()
-
-        refused = pair.play("preflight", *wishes("external"))
-        assert "apiserver_external_address" not in refused.output, refused.tail()
-
-        drop = ["iptables", "-A", "INPUT", "-p", "tcp", "--dport", "6443", "-j", "DROP"]
-        run("ip", "netns", "exec", outside.space, *drop)
-        silent = pair.play("preflight", *wishes("external"))
-        assert f"{BALANCER}:6443 does not answer connections" in silent.output, silent.tail()
-        run("ip", "netns", "exec", outside.space, "iptables", "-F")
-
-        outside.start([MASTERS["master1"]])
-        pair.play("cluster", *wishes("external"))
-        for host in ("master1", "node01"):
-            assert leads_to(pair, host) == [BALANCER]
-            assert answers(pair, host)
-            traces = pair.run(host, TRACES)
-            assert not [word for word in (*OF_IPVS, *OF_PROXY) if word in traces], traces
-        assert not pair.play("cluster", *wishes("external")).changed()
-
-        outside.stop()
-        gone = pair.play("preflight", *wishes("external"), expect=None)
-        assert gone.returncode != 0
-        assert f"{BALANCER}:6443 refuses connections" in gone.output, gone.tail()
-        outside.start([MASTERS["master1"]])
-
-        pair.guest(["master1", "node01"], "rebooted")
-        wait_until(lambda: nodes_ready(pair, 2), 180, "both nodes are Ready after a reboot of both", every=1)
-        assert answers(pair, "node01")
-    finally:
-        outside.remove()
