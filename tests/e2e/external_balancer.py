@@ -15,8 +15,6 @@ from pathlib import Path
 
 from harness import CACHE, Lab, wait_until
 
-from ansible_collections.multinic.kubernetes.plugins.module_utils import _lab
-
 # What of the bundle's packages haproxy needs that not every Debian has.
 PACKAGES = ("haproxy_", "liblua5.3-0_", "libopentracing")
 CONFIG = """\
@@ -56,15 +54,17 @@ class ExternalBalancer:
 
     def __init__(self, lab: Lab, network: str, address: str, prefix: int, folder: Path) -> None:
         self.address, self.folder = address, folder
-        self.space = f"{_lab.namespace(lab.name)}-balancer"
+        # As _lab names a lab's namespace and its bridges.
+        switch, bridge = f"multinic-{lab.name}", f"br-{network}"
+        self.space = f"{switch}-balancer"
         self.process: subprocess.Popen[bytes] | None = None
-        switch, port = _lab.namespace(lab.name), "balancer"
+        port = "balancer"
         run("ip", "netns", "add", self.space)
         try:
             run("ip", "-n", self.space, "link", "set", "lo", "up")
             card = ("peer", "name", "eth0", "netns", self.space)
             run("ip", "-n", switch, "link", "add", port, "type", "veth", *card)
-            run("ip", "-n", switch, "link", "set", port, "master", _lab.device_name("br", network), "up")
+            run("ip", "-n", switch, "link", "set", port, "master", bridge, "up")
             run("ip", "-n", self.space, "address", "add", f"{address}/{prefix}", "dev", "eth0")
             run("ip", "-n", self.space, "link", "set", "eth0", "up")
         except BaseException:
