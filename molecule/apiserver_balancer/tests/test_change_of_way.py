@@ -111,6 +111,27 @@ url = "https://apiserver.cluster.local:6443/who"
 print(urllib.request.urlopen(url, timeout=3, context=ssl._create_unverified_context()).read().decode())
 """
 ASK = f"python3 -c {shlex.quote(WHO)}"
+# A connection to master1's server, by whatever way, that is asked once more when the file says so.
+KEPT = """
+import http.client, os, ssl, time
+def ask(way):
+    way.request("GET", "/who")
+    return way.getresponse().read().decode()
+def connection():
+    return http.client.HTTPSConnection("apiserver.cluster.local", 6443, timeout=5, context=ssl._create_unverified_context())
+way = connection()
+while not ask(way).startswith("master1"):
+    way = connection()
+open("/run/molecule-kept", "w").close()
+while os.path.exists("/run/molecule-kept"):
+    time.sleep(0.1)
+try:
+    told = ask(way)
+except Exception as exc:
+    told = repr(exc)
+with open("/run/molecule-kept.txt", "w") as stream:
+    stream.write(told)
+"""
 # All that is in folders where a way has something, in the kernel, and in the list of units.
 REMAINS = r"""
 ls /etc/multinic /run /etc/modules-load.d /etc/sysctl.d | grep -E 'apiserver-(balancer|proxy)'
@@ -223,6 +244,22 @@ def test_a_frozen_server_is_out_within_seconds(host: Host, both: dict[str, Host]
         assert until(lambda: answers(host) == {f"node01 {NODE01}"}, 8)
     finally:
         both["master1"].check_output("systemctl kill --signal=SIGCONT molecule-api")
+    assert until(lambda: len(answers(host)) == 2, 10)
+
+
+def test_a_server_that_was_slow_has_kept_its_connections(host: Host, both: dict[str, Host], until: Until) -> None:
+    """It accepts connections, as a busy one does, and is out for new requests, since no handshake comes to an end."""
+    host.check_output("rm -f /run/molecule-kept /run/molecule-kept.txt")
+    host.check_output(f"systemd-run -q --collect python3 -c {shlex.quote(KEPT)}")
+    assert until(lambda: host.file("/run/molecule-kept").exists, 10)
+    both["master1"].check_output("systemctl kill --signal=SIGSTOP molecule-api")
+    try:
+        assert until(lambda: answers(host) == {f"node01 {NODE01}"}, 8)
+    finally:
+        both["master1"].check_output("systemctl kill --signal=SIGCONT molecule-api")
+    host.check_output("rm /run/molecule-kept")
+    assert until(lambda: host.file("/run/molecule-kept.txt").exists, 10)
+    assert host.check_output("cat /run/molecule-kept.txt") == f"master1 {NODE01}"
     assert until(lambda: len(answers(host)) == 2, 10)
 
 
