@@ -101,8 +101,9 @@ def proxy_config(
     connections go on and no new one comes.
 
     A server that answers with another status than 200 gets no new connections and keeps those it has (`error-status
-    L7OKC` with `disable-on-404` makes haproxy take it as one that is leaving); one that does not answer at all is down,
-    and its connections end. While none is ready, all that can be reached get the requests: a slow answer, or one from a
+    L7OKC` with `disable-on-404` makes haproxy take it as one that is leaving); one that does not answer at all is down.
+    The connections of a dead host end by the kernel (`tcp-ut`); a busy server's, which may be late with a handshake, go on.
+    While none is ready, all that can be reached get the requests: a slow answer, or one from a
     server whose etcd is electing, is better than none. A connection that is refused is tried with the next server.
     """
     port, name = int(apiserver["port"]), str(apiserver["name"])
@@ -126,7 +127,7 @@ def proxy_config(
         raise BalancerError("; ".join(problems))
     timing = (
         f"check inter {_ms(check.interval)} fastinter {_ms(RETRY_DELAY)} downinter {_ms(check.interval)} rise 1 "
-        f"fall {RETRIES + 1} on-marked-down shutdown-sessions tcp-ut {DEAD_PEER}"
+        f"fall {RETRIES + 1} tcp-ut {DEAD_PEER}"
     )
     binds = "".join(f"    bind {at(str(address), port)}\n" for address in apiserver["addresses"])
     lines = [
@@ -135,7 +136,8 @@ def proxy_config(
     ]
     # The trust is the line's end, so that it can be cut off while the host has no CA yet.
     ready = "".join(f"{line} verify required ca-file {CA} verifyhost {name}\n" for line in lines)
-    reachable = "".join(f"{line}\n" for line in lines)
+    # A bare connection that does not come about tells of a dead host. A TLS handshake that does not may tell of a busy one.
+    reachable = "    default-server on-marked-down shutdown-sessions\n" + "".join(f"{line}\n" for line in lines)
     return f"""\
 # Written by multinic.kubernetes. The API server at {name}:{port}, checked every {check.interval:g} s;
 # a dead one is out after at most {check.slowest_detection():.1f} s.

@@ -65,13 +65,13 @@ def copied(lab: Lab, host: str, program: Path) -> str:
 
 
 class Asking:
-    """A client on a host that asks an address every 50 ms, from now until it is ended."""
+    """A client on a host that asks an address, or what a name leads to, every 50 ms, from now until it is ended."""
 
-    def __init__(self, lab: Lab, host: str, address: str) -> None:
+    def __init__(self, lab: Lab, host: str, address: str, period: float = PERIOD) -> None:
         self.lab, self.host = lab, host
         self.unit, self.path = f"outage-{address}", f"{FOLDER}/{address}.txt"
         program = copied(lab, host, Path(__file__).with_name("outage_client.py"))
-        lab.run(host, f"systemd-run -q --collect --unit={self.unit} python3 {program} {address} {self.path}")
+        lab.run(host, f"systemd-run -q --collect --unit={self.unit} python3 {program} {address} {self.path} {period}")
 
     def end(self) -> list[Request]:
         """Stop it, and read what came of each request."""

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Asks an API server every 50 ms, whatever has become of the request before, and writes down what came of each.
 
-Runs on a host of the lab: ``python3 outage_client.py ADDRESS FILE``, until it is told to stop. Each request has its
-own thread and its own connection, so one that hangs keeps no other back. A line of FILE is: when it began (seconds, as
-the host's clock says), how long it took, and nothing or what went wrong.
+Runs on a host of the lab: ``python3 outage_client.py ADDRESS FILE [SECONDS]``, until it is told to stop. ADDRESS may be
+a name, which is looked up for each request; SECONDS is another period. Each request has its own thread and its own
+connection, so one that hangs keeps no other back. A line of FILE is: when it began (seconds, as the host's clock says),
+how long it took, and nothing or what went wrong.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def ask(address: str, context: ssl.SSLContext) -> str:
 
 
 def main() -> None:
-    address, path = sys.argv[1:]
+    address, path = sys.argv[1:3]
+    period = float(sys.argv[3]) if len(sys.argv) > 3 else PERIOD
     context = ssl.create_default_context(cafile="/etc/kubernetes/pki/ca.crt")
     over = threading.Event()
 
@@ -80,7 +82,7 @@ def main() -> None:
             thread = threading.Thread(target=one)
             thread.start()
             threads = [*(other for other in threads if other.is_alive()), thread]
-            due += PERIOD
+            due += period
             over.wait(max(0.0, due - time.monotonic()))
         for thread in threads:
             thread.join()

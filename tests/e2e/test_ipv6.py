@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from guard_trial import judged, told, trial
 from harness import REPOSITORY, Lab, wait_until
+from outage import Asking, outage
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +29,11 @@ with socket.create_connection((sys.argv[1], 6443), timeout=3) as plain:
 """
 
 
+NAME = "apiserver.cluster.local"
 MEMORY = "lab_memory=2G"
+# How many faults, and what the longest may take to be healed, in seconds.
+ROUNDS = 50
+HEALED = 3.0
 NUMBERS = {"master1": 129, "node01": 131}
 
 
@@ -35,13 +42,15 @@ class Family:
     vip: str
     prefix: str  # of the cluster addresses
     pods: str  # what the pods' networks begin with
+    other: str  # an address of node01's external card
+    loopback: str
 
     def address(self, host: str) -> str:
         return f"{self.prefix}{NUMBERS[host]}"
 
 
-IPV4 = Family("10.103.97.2", "192.168.253.", "100.64.")
-IPV6 = Family("fd00:10:103:97::2", "fd00:253::", "fd00:100:64:")
+IPV4 = Family("10.103.97.2", "192.168.253.", "100.64.", "192.168.160.246", "127.0.0.1")
+IPV6 = Family("fd00:10:103:97::2", "fd00:253::", "fd00:100:64:", "fd00:160::246", "::1")
 CLUSTERS = {"dual-stack": (IPV4, IPV6), "ipv6": (IPV6,)}
 
 
@@ -98,3 +107,51 @@ def test_a_cluster_with_ipv6(cluster: tuple[Lab, tuple[Family, ...]], tmp_path: 
         )
     node_routes = lab.run("node01", "ip route show proto 201; ip -6 route show proto 201")
     assert all(f"via {family.address('master1')}" in node_routes for family in families)
+
+    faults_are_healed(lab, families)
+    changes_to_the_proxy(lab, families)
+
+
+def faults_are_healed(lab: Lab, families: tuple[Family, ...]) -> None:
+    """Everything that the guard looks after is broken on the worker, in the order of chance, for all families."""
+    other = f"{IPV6.other}/64 dev ens33"
+    lab.run("node01", f"ip address add {other} nodad")
+    ways = [
+        {
+            "vip": family.vip,
+            "source": family.address("node01"),
+            "other": family.other,
+            "servers": [family.address("master1")],
+        }
+        for family in families
+    ]
+    try:
+        found = trial(lambda command: lab.run("node01", command), ROUNDS, ways)
+    finally:
+        lab.run("node01", f"ip address del {other}")
+    print(f"\n{told(found)}")
+    assert judged(found, HEALED) == []
+    for family in families:
+        assert ask(lab, "node01", family.vip) == [family.address("node01"), "200"]
+
+
+def changes_to_the_proxy(lab: Lab, families: tuple[Family, ...]) -> None:
+    """From IPVS to the proxy, which listens on the loopback addresses of the families, under requests by the name."""
+    client = Asking(lab, "node01", NAME)
+    try:
+        lab.play("cluster", "-e", "apiserver_balancer=localhost")
+        time.sleep(3)
+    finally:
+        requests = client.end()
+    figures = outage(requests)
+    print(f"\n{figures}")
+    assert figures["failed"] == 0, figures
+    listening = lab.run("node01", "ss -Hltnp 'sport = :6443'")
+    for family in families:
+        literal = f"[{family.loopback}]" if ":" in family.loopback else family.loopback
+        assert f" {literal}:6443 " in listening
+        # The proxy asks the control planes' addresses of the primary family.
+        assert ask(lab, "node01", family.loopback) == [family.loopback, "200"]
+        assert not lab.run("node01", f"ip route show table local {family.vip}").strip()
+    assert lab.ssh("node01", f"ipvsadm -Sn | grep -E '{'|'.join(family.vip for family in families)}'").stdout == ""
+    assert not lab.play("cluster", "-e", "apiserver_balancer=localhost").changed()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -217,3 +218,18 @@ def test_one_guard_keeps_the_routes_of_both_families(tmp_path: Path) -> None:
         for host in hosts:
             host.ip("route del", host.family.route)
             assert host.healed()
+
+
+def test_both_families_are_healed_whatever_comes_when(tmp_path: Path) -> None:
+    """As many faults in each family as the guard repairs in a minute before it takes them for a quarrel."""
+    with running(tmp_path, list(FAMILIES.values()), ["first.json", "second.json"]) as hosts:
+        faults = [(host, fault) for host in hosts for fault in ("gone", "other source") for _turn in range(4)]
+        random.shuffle(faults)
+        for host, fault in faults:
+            if fault == "gone":
+                host.ip("route del", host.family.route)
+            else:
+                host.ip("route replace", host.family.route, "src", host.family.other)
+            assert until(lambda: all(one.source() == one.family.source for one in hosts), SOON), (host.family, fault)
+        statuses = [json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("first.json", "second.json")]
+        assert [(status["repairs"], status["clashes"]) for status in statuses] == [(9, []), (9, [])]

@@ -22,8 +22,10 @@ pytestmark = pytest.mark.skipif(not os.environ.get("SLOW"), reason="only with SL
 Until = Callable[[Callable[[], bool], float], bool]
 Converge = Callable[..., subprocess.CompletedProcess[str]]
 
-VIP, NAME = "10.103.97.2", "apiserver.cluster.local"
+VIP, VIP6, NAME = "10.103.97.2", "fd00:10:103:97::2", "apiserver.cluster.local"
 MASTER1, NODE01 = "192.168.253.129", "192.168.253.131"
+# By IPVS a host asks at the VIP of either family, by the proxy in the primary one.
+IPV6 = {"master1": "fd00:253::129", "node01": "fd00:253::131"}
 
 # As the API server does, it listens on all addresses and shares the port, and has its name in the list of processes.
 SERVER = """
@@ -33,7 +35,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         ready = self.path != "/readyz" or not os.path.exists("/run/molecule-unready")
         self.send_response(200 if ready else 500)
-        text = f"{sys.argv[1]} {self.client_address[0]}".encode()
+        text = f"{sys.argv[1]} {self.client_address[0].removeprefix('::ffff:')}".encode()
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
@@ -41,10 +43,12 @@ class Answer(http.server.BaseHTTPRequestHandler):
         pass
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
+    address_family = socket.AF_INET6
     def server_bind(self):
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
-server = Server(("0.0.0.0", 6443), Answer)
+server = Server(("::", 6443), Answer)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain("/run/molecule-api.pem")
 server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
@@ -107,18 +111,40 @@ url = "https://apiserver.cluster.local:6443/who"
 print(urllib.request.urlopen(url, timeout=3, context=ssl._create_unverified_context()).read().decode())
 """
 ASK = f"python3 -c {shlex.quote(WHO)}"
+# A connection to master1's server, by whatever way, that is asked once more when the file says so.
+KEPT = """
+import http.client, os, ssl, time
+def ask(way):
+    way.request("GET", "/who")
+    return way.getresponse().read().decode()
+def connection():
+    return http.client.HTTPSConnection("apiserver.cluster.local", 6443, timeout=5, context=ssl._create_unverified_context())
+way = connection()
+while not ask(way).startswith("master1"):
+    way = connection()
+open("/run/molecule-kept", "w").close()
+while os.path.exists("/run/molecule-kept"):
+    time.sleep(0.1)
+try:
+    told = ask(way)
+except Exception as exc:
+    told = repr(exc)
+with open("/run/molecule-kept.txt", "w") as stream:
+    stream.write(told)
+"""
 # All that is in folders where a way has something, in the kernel, and in the list of units.
-REMAINS = """
+REMAINS = r"""
 ls /etc/multinic /run /etc/modules-load.d /etc/sysctl.d | grep -E 'apiserver-(balancer|proxy)'
 ls -R /etc/systemd/system /run/systemd/transient | grep -E 'multinic-(vip|apiserver)'
 systemctl list-units --all --plain --no-legend 'multinic-vip*' 'multinic-apiserver*' | cut -d' ' -f1
 ip route show table local | grep 10.103.97.2
-grep '^TCP  0A676102:192B' /proc/net/ip_vs
-ss -Hltn 'sport = :6443' | grep 127.0.0.1
+ip -6 route show table local | grep fd00:10:103:97::2
+grep -E '^TCP  (0A676102|\[fd00:0010:0103:0097:.*\]):192B' /proc/net/ip_vs
+ss -Hltn 'sport = :6443' | grep -E '127.0.0.1|::1'
 pgrep -a 'keepalived|haproxy'
 true
 """
-OF_IPVS, OF_PROXY = re.compile("balancer|vip|10.103.97.2|0A676102|keepalived"), re.compile("proxy|127.0.0.1")
+OF_IPVS, OF_PROXY = re.compile("balancer|vip|10.103.97.2|0A676102|fd00:|keepalived"), re.compile("proxy|127.0.0.1|::1]")
 
 
 def put(host: Host, path: str, content: str) -> None:
@@ -180,6 +206,7 @@ def test_hosts_change_to_the_proxy_without_a_lost_request(converge: Converge, bo
     assert all(found["asked"] > 100 for found in told.values()), told
     for host in both.values():
         assert host.check_output(f"getent ahostsv4 {NAME} | cut -d' ' -f1 | sort -u") == "127.0.0.1"
+        assert host.check_output(f"getent ahostsv6 {NAME} | cut -d' ' -f1 | sort -u") == "::1"
 
 
 def test_nothing_is_left_of_ipvs(both: dict[str, Host]) -> None:
@@ -220,6 +247,22 @@ def test_a_frozen_server_is_out_within_seconds(host: Host, both: dict[str, Host]
     assert until(lambda: len(answers(host)) == 2, 10)
 
 
+def test_a_server_that_was_slow_has_kept_its_connections(host: Host, both: dict[str, Host], until: Until) -> None:
+    """It accepts connections, as a busy one does, and is out for new requests, since no handshake comes to an end."""
+    host.check_output("rm -f /run/molecule-kept /run/molecule-kept.txt")
+    host.check_output(f"systemd-run -q --collect python3 -c {shlex.quote(KEPT)}")
+    assert until(lambda: host.file("/run/molecule-kept").exists, 10)
+    both["master1"].check_output("systemctl kill --signal=SIGSTOP molecule-api")
+    try:
+        assert until(lambda: answers(host) == {f"node01 {NODE01}"}, 8)
+    finally:
+        both["master1"].check_output("systemctl kill --signal=SIGCONT molecule-api")
+    host.check_output("rm /run/molecule-kept")
+    assert until(lambda: host.file("/run/molecule-kept.txt").exists, 10)
+    assert host.check_output("cat /run/molecule-kept.txt") == f"master1 {NODE01}"
+    assert until(lambda: len(answers(host)) == 2, 10)
+
+
 def test_a_killed_proxy_is_back_within_seconds(host: Host, until: Until) -> None:
     host.check_output("systemctl kill --signal=SIGKILL multinic-apiserver-proxy")
     assert until(lambda: len(answers(host)) == 2 and "" not in answers(host), 5)
@@ -256,12 +299,15 @@ def test_hosts_change_back_to_ipvs_without_a_lost_request(
     assert lost(told) == {"master1": [], "node01": []}, told
     for name, host in both.items():
         assert host.check_output(f"getent ahostsv4 {NAME} | cut -d' ' -f1 | sort -u") == VIP
+        assert host.check_output(f"getent ahostsv6 {NAME} | cut -d' ' -f1 | sort -u") == VIP6
         now = host.check_output(REMAINS).splitlines()
         assert [line for line in now if OF_PROXY.search(line)] == []
         assert {line for line in now if "keepalived" not in line} == {
             line for line in before[name] if "keepalived" not in line
         }
-        assert answers(host) == {f"master1 {host_address(name)}", f"node01 {host_address(name)}"}
+        assert answers(host) in [
+            {f"{server} {source}" for server in both} for source in (host_address(name), IPV6[name])
+        ]
 
 
 def host_address(name: str) -> str:

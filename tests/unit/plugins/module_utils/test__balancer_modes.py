@@ -103,7 +103,18 @@ def test_a_dead_server_is_out_as_fast_as_with_ipvs(check: balancer.Check) -> Non
     seconds = (int(inter) + int(fall) * int(connect) + (int(fall) - 1) * int(fast)) / 1000
     assert seconds == pytest.approx(check.slowest_detection())
     assert seconds <= balancer.DETECTION_LIMIT
-    assert "on-marked-down shutdown-sessions" in config
+
+
+def test_a_slow_server_keeps_its_connections() -> None:
+    """A busy one may take longer for a TLS handshake than a host takes to accept a connection; only a dead one loses them.
+
+    A check that is a bare connection knows the difference. Otherwise the kernel does.
+    """
+    config = modes.proxy_config(plan()["apiserver"], [NODE01])
+    sections = {text.partition("\n")[0]: text for text in re.split(r"^(?=\S)", config, flags=re.MULTILINE)}
+    ending = {name for name, text in sections.items() if "on-marked-down shutdown-sessions" in text}
+    assert ending == {"backend reachable"}
+    assert "tcp-ut" in sections["defaults"]
 
 
 def test_connections_that_outlive_a_reload_end_with_their_host() -> None:
