@@ -67,7 +67,10 @@ WantedBy=sysinit.target
 
 
 class Dhcp:
-    """dnsmasq on the internal network's bridge. Clients are told to renew after 5 s, so each does on its own."""
+    """dnsmasq on the internal network's bridge. Clients are told to renew after 5 s, so each does on its own.
+
+    A client whose server refuses asks for another address, but systemd-networkd not before it may ask any server: after 8 s.
+    """
 
     def __init__(self, lab: Lab, folder: Path, macs: dict[str, str]) -> None:
         self.macs, self.hosts, self.log = macs, folder / "hosts", folder / "dnsmasq.log"
@@ -85,7 +88,7 @@ class Dhcp:
         command += ["--bind-interfaces", "--dhcp-authoritative", f"--dhcp-leasefile={folder / 'leases'}"]
         command += ["--dhcp-range=192.168.253.0,static,255.255.255.0,2m", f"--dhcp-hostsfile={self.hosts}"]
         # No router and no name server: the default route is the other card's.
-        command += ["--dhcp-option=3", "--dhcp-option=6", "--dhcp-option=option:T1,5", "--dhcp-option=option:T2,60"]
+        command += ["--dhcp-option=3", "--dhcp-option=6", "--dhcp-option=option:T1,5", "--dhcp-option=option:T2,8"]
         with self.log.open("w", encoding="utf-8") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
