@@ -117,10 +117,10 @@ iface {network.inner} inet dhcp
 
 
 def _nothing(network: Network) -> Files:
-    devices = " ".join(f"sys-subsystem-net-devices-{card}.device" for card in (network.outer, network.inner))
     return {
         SCRIPT: f"""\
 #!/bin/sh -e
+until test -e /sys/class/net/{network.outer} -a -e /sys/class/net/{network.inner}; do sleep 0.1; done
 ip link set {network.outer} up
 ip link set {network.inner} up
 ip address replace {network.outer_address} dev {network.outer}
@@ -129,10 +129,10 @@ ip route replace default via {network.gateway}
 """,
         f"/etc/systemd/system/{SCRIPT_UNIT}": f"""\
 [Unit]
+DefaultDependencies=no
+After=local-fs.target
 Before=network.target
 Wants=network.target
-Requires={devices}
-After={devices}
 
 [Service]
 Type=oneshot
