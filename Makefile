@@ -21,6 +21,8 @@ APT_PACKAGES := ca-certificates git openssh-client sshpass python3-venv netcat-o
   build-essential dpkg-dev xz-utils zstd
 # What only `make page` needs.
 BROWSER_PACKAGES := chromium fonts-dejavu-core
+# What only the slow end-to-end tests need: a DHCP server for their lab.
+DHCP_PACKAGES := dnsmasq-base
 
 VENV := $(MULTINIC_CACHE)/venv
 STAMP := $(VENV)/.made-from-$(firstword $(shell sha256sum < requirements-dev.txt))
@@ -145,6 +147,7 @@ molecule: root bundle ## every scenario in molecule/, on lab hosts
 
 .PHONY: e2e
 e2e: root bundle ## the whole road on the lab: install, break, reboot, reinstall
+	$(if $(SLOW),$(MAKE) -s packages APT_PACKAGES='$(DHCP_PACKAGES)')
 	pytest -o cache_dir=$(MULTINIC_CACHE)/pytest $(if $(SLOW),,-m 'not slow') $(E2E) tests/e2e
 
 .PHONY: page
