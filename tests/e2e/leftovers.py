@@ -9,8 +9,10 @@ from harness import Lab
 LEFTOVERS = r"""
 ls -d /etc/kubernetes /var/lib/kubelet /var/lib/etcd /var/lib/multinic /etc/multinic /var/lib/cni /run/multinic* \
   /etc/systemd/system/multinic* /etc/systemd/system/kubelet.service* /etc/systemd/system/*.wants/multinic* \
-  /etc/sysctl.d/*multinic* /etc/modules-load.d/multinic* /etc/tmpfiles.d/multinic* /etc/cni /opt/cni \
+  /etc/sysctl.d/*multinic* /etc/modules-load.d/multinic* /etc/tmpfiles.d/multinic* \
   /usr/local/bin/kube* /usr/local/bin/crictl /usr/local/lib/multinic 2>/dev/null
+# The folders are containerd's, which makes them when it starts.
+find /etc/cni /opt/cni ! -type d 2>/dev/null
 grep -l multinic /etc/hosts /etc/fstab /etc/containerd/config.toml /etc/chrony/chrony.conf /etc/crictl.yaml 2>/dev/null
 ip route show table local | grep 10.103.97.2
 ip -o link | grep -oE '(cni0|kube-ipvs0|veth[^@]*)'
