@@ -51,8 +51,10 @@ class BalancerError(ValueError):
 class Check:
     """How keepalived asks a server whether it may have requests.
 
-    Two checks at each interval, both must pass: a connection, which a dead host is found by, within `timeout`; and an
-    answer of the API server, which may take `answer_timeout`. A server that is merely slow stays in.
+    Three checks at each interval, all must pass. A connection within `timeout`, by which a dead host is found. An answer,
+    whichever, within twice `answer_timeout`: one that was killed listens again at once, but answers nobody for seconds,
+    and then refuses everybody until it knows the roles. And the answer that it is ready, within `answer_timeout`, which may
+    fail for some seconds: a server that is merely slow stays in.
     """
 
     path: str = "/readyz"
@@ -405,6 +407,16 @@ def _real_server(address: str, port: int, check: Check, source: str, weight: int
         TCP_CHECK {{
             connect_timeout {check.timeout:g}
             bindto {source}
+        }}
+        SSL_GET {{
+            connect_timeout {2 * check.answer_timeout:g}
+            bindto {source}
+            enable_sni
+            fast_recovery
+            url {{
+                path {check.path}
+                status_code 200 500
+            }}
         }}
         SSL_GET {{
             connect_timeout {check.answer_timeout:g}

@@ -115,14 +115,28 @@ def test_all_control_planes_are_real_servers_in_order() -> None:
     config = config_of()
     assert re.findall(r"real_server (\S+) (\d+)", config) == [(address, "6443") for address in MASTERS]
     assert re.findall(r"sorry_server (\S+) (\d+)", config) == [(MASTERS[0], "6443")]
-    assert re.findall(r"bindto (\S+)", config) == [NODE01] * 2 * len(MASTERS)
+    assert re.findall(r"bindto (\S+)", config) == [NODE01] * 3 * len(MASTERS)
     assert config.count("{") == config.count("}")
 
 
 def test_a_slow_server_has_more_time_than_a_dead_host() -> None:
     config = config_of()
     timeouts = re.findall(r"(TCP_CHECK|SSL_GET) \{\n\s+connect_timeout (\S+)\n", config)
-    assert timeouts == [("TCP_CHECK", "0.9"), ("SSL_GET", "5")] * len(MASTERS)
+    assert timeouts == [("TCP_CHECK", "0.9"), ("SSL_GET", "10"), ("SSL_GET", "5")] * len(MASTERS)
+
+
+def test_a_killed_server_has_to_answer_before_it_gets_requests_again() -> None:
+    """It listens again within a second, serves nobody for five more, and then says 403 to everybody for a moment."""
+    checks = re.findall(r"SSL_GET \{(.*?)status_code ([0-9 ]+)\n", config_of(), re.DOTALL)
+    assert [codes for _before, codes in checks] == ["200 500", "200"] * len(MASTERS)
+    retries = [re.findall(r"retry (\d+)", before) for before, _codes in checks]
+    assert retries == [[], ["3", "1"]] * len(MASTERS), "the first as often as the connection, the second may be unready"
+
+
+def test_a_server_that_fails_is_left_in_the_table_unless_it_is_the_only_one() -> None:
+    assert config_of().count("inhibit_on_failure") == len(MASTERS)
+    assert config_of().count("sorry_server_inhibit") == 1
+    assert "inhibit" not in config_of(MASTERS[:1])
 
 
 @pytest.mark.parametrize(
@@ -280,7 +294,7 @@ def test_two_families_have_two_routes_and_two_virtual_servers() -> None:
         *(("virtual", VIP), ("sorry", MASTERS[0]), ("real", MASTERS[0]), ("real", MASTERS[1])),
         *(("virtual", VIP6), ("sorry", SIX[0]), ("real", SIX[0]), ("real", SIX[1])),
     ]
-    assert re.findall(r"bindto (\S+)", config) == [NODE01] * 4 + [NODE01_SIX] * 4
+    assert re.findall(r"bindto (\S+)", config) == [NODE01] * 6 + [NODE01_SIX] * 6
     assert config.count("{") == config.count("}")
     unit = content(state, f"/etc/systemd/system/{balancer.BALANCER_UNIT}")
     assert re.findall(r"--tcp-service (\S+)", unit) == [f"{VIP}:6443", f"[{VIP6}]:6443"]
