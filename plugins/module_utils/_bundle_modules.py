@@ -46,6 +46,9 @@ IMAGES: dict[str, recipe.ImageRecipe] = {
     "etcd": recipe.ImageRecipe(("control_plane",), tuple((name, f"{_LOCAL}/{name}") for name in ETCD_BINARIES)),
 }
 
+# A line of a go.mod, up to what it replaces a module by.
+_REPLACED = r"^[ \t]*(?:replace[ \t]+)?([^\s(]+)(?:[ \t]+v\S+)?[ \t]+=>[ \t]+"
+
 COREDNS = replace(recipe.MODULES["coredns"], require=())
 
 
@@ -73,7 +76,7 @@ def built_from_modules(version: str) -> bool:
 
 def staging_modules(go_mod: str) -> list[str]:
     """The modules that Kubernetes' go.mod replaces by folders below `staging`; a BundleError if there are none."""
-    found = sorted(set(re.findall(r"^\s*(?:replace\s+)?(\S+)(?:\s+\S+)?\s+=>\s+\./staging/\S+", go_mod, re.MULTILINE)))
+    found = sorted(set(re.findall(rf"{_REPLACED}\./staging/", go_mod, re.MULTILINE)))
     if not found:
         raise BundleError(f"the go.mod of {MODULE} replaces no module by a folder below staging")
     return found
@@ -86,7 +89,7 @@ def staging_version(version: str) -> str:
 
 def local_replacements(go_mod: str) -> list[str]:
     """The modules that a go.mod replaces by folders beside it, which a module that was downloaded does not have."""
-    return sorted(set(re.findall(r"^\s*(?:replace\s+)?(\S+)(?:\s+v\S+)?\s+=>\s+\.\.?/", go_mod, re.MULTILINE)))
+    return sorted(set(re.findall(rf"{_REPLACED}\.\.?/", go_mod, re.MULTILINE)))
 
 
 def wanted_go(go_mod: str) -> tuple[int, int]:
