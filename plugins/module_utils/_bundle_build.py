@@ -425,7 +425,17 @@ Acquire::Languages "none";
     def _build_pause(self, source: Source, target: Path) -> Mapping[str, t.Any]:
         tree, version = self._unpacked(source), self._pause_version(source)
         self.run(
-            ["gcc", "-Os", "-Wall", "-static", "-s", f"-DVERSION={version}", "-o", target, tree / "build/pause/linux/pause.c"]
+            [
+                "gcc",
+                "-Os",
+                "-Wall",
+                "-static",
+                "-s",
+                f"-DVERSION={version}",
+                "-o",
+                target,
+                tree / "build/pause/linux/pause.c",
+            ]
         )
         return {
             "version": version,
@@ -433,7 +443,7 @@ Acquire::Languages "none";
             "licence": "Apache-2.0",
         }
 
-    def _pause_version(self, source: Source) -> str:
+    def _pause_version(self, source: Source) -> str:  # noqa: ARG002 - for the subclass
         return "3.2"
 
     def _source_name(self, source: Source) -> str:
@@ -473,11 +483,11 @@ Acquire::Languages "none";
         """Which Go that is, as the manifest tells it."""
         return "Go 1.19"
 
-    def module_recipe(self, name: str, source: Source) -> recipe.ModuleRecipe:
+    def module_recipe(self, name: str, source: Source) -> recipe.ModuleRecipe:  # noqa: ARG002 - for the subclass
         """How a program of the Go module proxy is built."""
         return recipe.MODULES[name]
 
-    def module_edits(self, tree: Path, what: recipe.ModuleRecipe) -> list[str]:
+    def module_edits(self, tree: Path, what: recipe.ModuleRecipe) -> list[str]:  # noqa: ARG002 - for the subclass
         """What `go mod edit` is told before a module is built."""
         return [f"-require={module}" for module in what.require]
 

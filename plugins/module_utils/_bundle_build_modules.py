@@ -66,7 +66,11 @@ class ModuleWorkshop(Workshop):
         if self._go is None:
             source = self.source()
             wanted = source.wanted_go if isinstance(source, ModuleSource) else modules.OLDEST_GO
-            places = [shutil.which("go"), "/usr/local/go/bin/go", *map(str, sorted(Path("/usr/lib").glob("go-*/bin/go")))]
+            places = [
+                shutil.which("go"),
+                "/usr/local/go/bin/go",
+                *map(str, sorted(Path("/usr/lib").glob("go-*/bin/go"))),
+            ]
             answers = {}
             for place in dict.fromkeys(place for place in places if place and Path(place).is_file()):
                 done = subprocess.run(
@@ -97,9 +101,9 @@ class ModuleWorkshop(Workshop):
         )
 
     def fetch_source(self, refresh: bool = False) -> tuple[Source, bool]:
-        """Asks for Kubernetes' module; a released version does not change, so once is enough."""
+        """Asks for Kubernetes' module. The answer stays the same, for a version of a module never changes."""
         have = self.source()
-        if have is not None:
+        if have is not None and not refresh:
             return have, False
         with self.step(f"Kubernetes' module {self.version}"):
             answer = self._fetched()

@@ -40,9 +40,7 @@ _LOCAL = "usr/local/bin"
 IMAGES: dict[str, recipe.ImageRecipe] = {
     **recipe.IMAGES,
     # In nftables mode kube-proxy runs nft.
-    "kube-proxy": replace(
-        recipe.IMAGES["kube-proxy"], packages=(*recipe.IMAGES["kube-proxy"].packages, "nftables")
-    ),
+    "kube-proxy": replace(recipe.IMAGES["kube-proxy"], packages=(*recipe.IMAGES["kube-proxy"].packages, "nftables")),
     "etcd": recipe.ImageRecipe(("control_plane",), tuple((name, f"{_LOCAL}/{name}") for name in ETCD_BINARIES)),
 }
 
