@@ -66,7 +66,8 @@ COMMANDS = (
 # Calico brings its own network plugins; another CNI of the user's own brings all but the one that containerd itself uses.
 CNI_PLUGINS = {"calico": (), "bridge": ("bridge", "host-local", "loopback", "portmap"), "none": ("loopback",)}
 # kube-proxy loads those of the schedulers that it may be told to use.
-NFTABLES_PROXY_MODULES = ("nf_tables",)
+# A kernel may have nf_tables and yet no chains that translate addresses.
+NFTABLES_PROXY_MODULES = ("nf_tables", "nft_chain_nat")
 IPVS_PROXY_MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh")
 NO_UUID = re.compile(r"|(0{8}|f{8})-.*|03000200-0400-0500-0006-000700080009|not (settable|specified|present)")
 

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import nft_modules
 import pytest
 from harness import CACHE, REPOSITORY, Lab, wait_until
 
@@ -46,9 +48,11 @@ def lab() -> Iterator[Lab]:
     try:
         lab.play("bundle", "-e", f"kubernetes_version={VERSION}")
         lab.play("lab", "-e", "lab_state=fresh", "-e", "lab_memory=2G")
+        nft_modules.install(lab)
         yield lab
     finally:
-        lab.remove()
+        if not os.environ.get("MULTINIC_KEEP_LAB"):
+            lab.remove()
 
 
 def settings() -> list[str]:

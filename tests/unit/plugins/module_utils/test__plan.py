@@ -182,7 +182,7 @@ def test_who_serves_the_time_keeps_the_sources_it_has_but_for_the_cluster_itself
         ({"calico_encapsulation": "vxlan"}, ["vxlan"], []),
         ({"cni": "none"}, [], ["loopback"]),
         ({"cni": "bridge", "kube_proxy_mode": "ipvs"}, ["ip_vs_wrr", "ip_vs_sh"], ["bridge", "host-local"]),
-        ({"cni": "none", "kube_proxy_mode": "nftables"}, ["nf_tables"], ["loopback"]),
+        ({"cni": "none", "kube_proxy_mode": "nftables"}, ["nf_tables", "nft_chain_nat"], ["loopback"]),
     ],
 )
 def test_what_a_host_must_have_follows_from_the_wishes(
