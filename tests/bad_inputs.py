@@ -674,15 +674,15 @@ BAD_INPUTS: list[BadInput] = [
         "kube-proxys-nftables",
         "kube_proxy_mode",
         "nftables",
-        "'nftables' empties all of IPVS",
+        "'nftables' is wanted, and Kubernetes v1.20.2 is planned",
         "Write iptables or ipvs",
     ),
     everywhere(
         "kube-proxys-mode-unknown",
         "kube_proxy_mode",
         "IPVS",
-        "'IPVS' is none of iptables, ipvs",
-        "Write iptables or ipvs",
+        "'IPVS' is none of iptables, ipvs, nftables",
+        "Write iptables, ipvs",
     ),
     # --- versions and the bundle ----------------------------------------------------------------------------------
     everywhere(

@@ -32,6 +32,14 @@ options:
     type: list
     elements: str
     default: []
+  kubernetes_version:
+    description:
+      - Which Kubernetes is built, such as C(v1.34.4).
+      - Empty, or V(v1.20.2), is what Debian 12 has as a source package. From C(v1.31.0) on a version is built of the
+        modules that the Go module proxy serves, with the newest Go of this machine. Others have no recipe.
+      - Each version needs a O(directory) of its own.
+    type: str
+    default: ""
 requirements:
   - Debian 12 on the machine that builds
 notes:

@@ -55,11 +55,12 @@ BUILD_ARGUMENTS: dict[str, t.Any] = {
     "progress_log": {"type": "path"},
     "extras": {"type": "path", "required": True},
     "host_packages": {"type": "list", "elements": "str", "default": []},
+    "kubernetes_version": {"type": "str", "default": ""},
 }
 _FAILURE_LINES = 25
 # The log keeps the end of what a command printed: package lists have tens of megabytes.
 _LOGGED = 100_000
-_RECORD = "record.json"
+RECORD = "record.json"
 
 
 class DownloadError(BundleError):
@@ -94,14 +95,16 @@ class Source:
         return recipe.upstream_version(self.version)
 
 
-def _read_json(path: Path) -> t.Any:
+def read_json(path: Path) -> t.Any:
+    """What a file of JSON holds; None if there is none that can be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _write_json(path: Path, data: t.Any) -> None:
+def write_json(path: Path, data: t.Any) -> None:
+    """Writes a file of JSON at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -109,7 +112,13 @@ def _write_json(path: Path, data: t.Any) -> None:
 
 
 class Workshop:
-    """The folder in which a bundle is built."""
+    """The folder in which a bundle is built: here of Debian's source package, in a subclass of Go modules."""
+
+    tools: Mapping[str, str] = recipe.TOOLS
+    binaries: tuple[str, ...] = recipe.BINARIES
+    images: Mapping[str, recipe.ImageRecipe] = recipe.IMAGES
+    # Whether `lab.tar.gz` is to be this one.
+    for_lab = True
 
     def __init__(self, directory: str | Path, progress: str | Path = "", extras: str | Path = "") -> None:
         self.directory = Path(directory)
@@ -190,7 +199,7 @@ class Workshop:
 
     def made(self, kind: str, name: str, key: str) -> Made | None:
         """The part that was built from exactly these inputs, if it is there."""
-        data = _read_json(self.directory / "parts" / kind / f"{name}-{key}" / _RECORD)
+        data = read_json(self.directory / "parts" / kind / f"{name}-{key}" / RECORD)
         if data is None or not Path(data["path"]).is_file() or Path(data["path"]).stat().st_size != data["size"]:
             return None
         return Made(**{**data, "images": tuple(data["images"])})
@@ -212,7 +221,7 @@ class Workshop:
                 size=(fresh / name).stat().st_size,
                 **facts,
             )
-            _write_json(fresh / _RECORD, asdict(made))
+            write_json(fresh / RECORD, asdict(made))
             for old in place.iterdir():
                 if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}", old.name):
                     shutil.rmtree(old)
@@ -278,7 +287,7 @@ Acquire::Languages "none";
 
     def source(self) -> Source | None:
         """The source that was fetched."""
-        data = _read_json(self.directory / "source" / _RECORD)
+        data = read_json(self.directory / "source" / RECORD)
         if data is None or not (self.directory / "source" / data["dsc"]).is_file():
             return None
         return Source(version=data["version"], epoch=data["epoch"])
@@ -306,7 +315,7 @@ Acquire::Languages "none";
             changes = self.run(["dpkg-parsechangelog", "-l", fresh / "tree/debian/changelog", "-S", "Timestamp"])
             shutil.rmtree(fresh / "tree")
             source = Source(version=found.group(1), epoch=int(changes))
-            _write_json(fresh / _RECORD, {"version": source.version, "epoch": source.epoch, "dsc": dsc.name})
+            write_json(fresh / RECORD, {"version": source.version, "epoch": source.epoch, "dsc": dsc.name})
         shutil.rmtree(place, ignore_errors=True)
         fresh.rename(place)
         return source, True
@@ -319,7 +328,7 @@ Acquire::Languages "none";
         shutil.rmtree(self.directory / "go", ignore_errors=True)
         self.tree.parent.mkdir(parents=True)
         with self.step("Kubernetes' source tree"):
-            data = _read_json(self.directory / "source" / _RECORD)
+            data = read_json(self.directory / "source" / RECORD)
             self.run(["dpkg-source", "--no-check", "-x", self.directory / "source" / data["dsc"], self.tree])
             # With a Go newer than 1.17, the vendored reflect2 reads the wrong memory and kubeadm crashes.
             reflect2 = self.tree / "vendor/github.com/modern-go/reflect2"
@@ -389,7 +398,7 @@ Acquire::Languages "none";
             return lambda target: self._build_crictl(source, target)
         if name in recipe.MODULES:
             return lambda target: self._build_module(name, source, target)
-        raise BundleError(f"there is no recipe for a program {name!r}; there is one for {', '.join(recipe.BINARIES)}")
+        raise BundleError(f"there is no recipe for a program {name!r}; there is one for {', '.join(self.binaries)}")
 
     def _build_kubernetes(self, package: str, source: Source, target: Path, ldflags: str = "") -> Mapping[str, t.Any]:
         self._unpacked(source)
@@ -409,20 +418,36 @@ Acquire::Languages "none";
         )
         return {
             "version": source.kubernetes_version,
-            "origin": f"Debian source package kubernetes {source.version}, built with Go 1.19",
+            "origin": f"{self._source_name(source)}, built with {self.go_name()}",
             "licence": "Apache-2.0",
         }
 
     def _build_pause(self, source: Source, target: Path) -> Mapping[str, t.Any]:
-        tree = self._unpacked(source)
+        tree, version = self._unpacked(source), self._pause_version(source)
         self.run(
-            ["gcc", "-Os", "-Wall", "-static", "-s", "-DVERSION=3.2", "-o", target, tree / "build/pause/linux/pause.c"]
+            [
+                "gcc",
+                "-Os",
+                "-Wall",
+                "-static",
+                "-s",
+                f"-DVERSION={version}",
+                "-o",
+                target,
+                tree / "build/pause/linux/pause.c",
+            ]
         )
         return {
-            "version": "3.2",
-            "origin": f"build/pause of Debian source package kubernetes {source.version}",
+            "version": version,
+            "origin": f"build/pause of {self._source_name(source)}",
             "licence": "Apache-2.0",
         }
+
+    def _pause_version(self, source: Source) -> str:  # noqa: ARG002 - for the subclass
+        return "3.2"
+
+    def _source_name(self, source: Source) -> str:
+        return f"Debian source package kubernetes {source.version}"
 
     def _build_crictl(self, source: Source, target: Path) -> Mapping[str, t.Any]:
         """Upstream's crictl where the module proxy serves it, else a small one of Kubernetes' own CRI client."""
@@ -450,16 +475,30 @@ Acquire::Languages "none";
             "note": f"upstream's crictl could not be had: {reason}",
         }
 
-    def _build_module(self, name: str, source: Source, target: Path) -> Mapping[str, t.Any]:
-        """A program of the Go module proxy, built from a copy: `go install` refuses modules that replace others.
+    def go(self) -> str:
+        """The Go command that builds."""
+        return recipe.GO
 
-        Downloads are steps of their own, so that one that fails is told apart from all that can be wrong here.
-        """
-        what = recipe.MODULES[name]
-        version = what.version or f"v{self._wanted_tag(name, source)}"
+    def go_name(self) -> str:
+        """Which Go that is, as the manifest tells it."""
+        return "Go 1.19"
+
+    def module_recipe(self, name: str, source: Source) -> recipe.ModuleRecipe:  # noqa: ARG002 - for the subclass
+        """How a program of the Go module proxy is built."""
+        return recipe.MODULES[name]
+
+    def module_edits(self, tree: Path, what: recipe.ModuleRecipe) -> list[str]:  # noqa: ARG002 - for the subclass
+        """What `go mod edit` is told before a module is built."""
+        return [f"-require={module}" for module in what.require]
+
+    def _modules(self) -> Path:
         place = self.directory / "modules"
         place.mkdir(parents=True, exist_ok=True)
-        environment = {
+        return place
+
+    def _module_environment(self) -> dict[str, str]:
+        place = self._modules()
+        return {
             "GOPATH": str(place / "path"),
             "GOCACHE": str(place / "cache"),
             "GO111MODULE": "on",
@@ -467,39 +506,51 @@ Acquire::Languages "none";
             "GOTOOLCHAIN": "local",
             "CGO_ENABLED": "0",
         }
+
+    def _build_module(self, name: str, source: Source, target: Path) -> Mapping[str, t.Any]:
+        """A program of the Go module proxy, built from a copy: `go install` refuses modules that replace others.
+
+        Downloads are steps of their own, so that one that fails is told apart from all that can be wrong here.
+        """
+        what = self.module_recipe(name, source)
+        version = what.version or f"v{self._wanted_tag(name, source)}"
+        place = self._modules()
+        environment = self._module_environment()
         answer = self._download(["mod", "download", "-json", f"{what.module}@{version}"], place, environment, 180)
         offline = {**environment, "GOPROXY": "off"}
         tree = place / name
         shutil.rmtree(tree, ignore_errors=True)
         shutil.copytree(json.loads(answer)["Dir"], tree)
         self.run(["chmod", "-R", "u+w", tree])
-        if what.require:
-            required = [f"-require={module}" for module in what.require]
-            self.run([recipe.GO, "mod", "edit", *required], cwd=tree, environment=offline)
+        edits = self.module_edits(tree, what)
+        if edits:
+            self.run([self.go(), "mod", "edit", *edits], cwd=tree, environment=offline)
         self._download(["list", "-m", "all"], tree, environment, 600)
         if what.without_plugins:
             plugins = tree / "plugin.cfg"
             text = recipe.without_plugins(plugins.read_text(encoding="utf-8"), what.without_plugins)
             plugins.write_text(text, encoding="utf-8")
-            self.run([recipe.GO, "run", "directives_generate.go"], cwd=tree, environment=offline)
+            self.run([self.go(), "run", "directives_generate.go"], cwd=tree, environment=offline)
         self._download(["list", "-deps", what.package], tree, environment, 900)
-        flags = f"-s -w -buildid= -X {what.version_variable}={version}"
+        flags = "-s -w -buildid="
+        if what.version_variable:
+            flags += f" -X {what.version_variable}={version}"
         self.run(
-            [recipe.GO, "build", "-trimpath", "-ldflags", flags, "-o", target, what.package],
+            [self.go(), "build", "-trimpath", "-ldflags", flags, "-o", target, what.package],
             cwd=tree,
             environment=offline,
         )
         without = f", without the plugins {' '.join(what.without_plugins)}" if what.without_plugins else ""
         return {
             "version": version,
-            "origin": f"Go module {what.module}@{version}, built with Go 1.19{without}",
+            "origin": f"Go module {what.module}@{version}, built with {self.go_name()}{without}",
             "licence": what.licence,
         }
 
     def _download(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], limit: int) -> str:
         """A command of Go that fetches modules which are not there."""
         try:
-            return self.run([recipe.GO, *arguments], cwd=cwd, environment=environment, limit=limit)
+            return self.run([self.go(), *arguments], cwd=cwd, environment=environment, limit=limit)
         except BundleError as exc:
             raise DownloadError(exc.problems) from exc
 
@@ -519,14 +570,13 @@ Acquire::Languages "none";
 
     # Debian packages
 
-    @staticmethod
-    def _packages_key(host: Sequence[str]) -> str:
-        images = {name: (item.packages, item.closure) for name, item in recipe.IMAGES.items() if item.packages}
+    def _packages_key(self, host: Sequence[str]) -> str:
+        images = {name: (item.packages, item.closure) for name, item in self.images.items() if item.packages}
         return recipe.digest(REVISION, sorted(host), images)
 
     def packages(self, host: Sequence[str]) -> dict[str, list[recipe.Package]] | None:
         """The packages that were fetched: for the hosts under `host`, for each image under its name."""
-        data = _read_json(self._apt / "packages" / _RECORD)
+        data = read_json(self._apt / "packages" / RECORD)
         if data is None or data["key"] != self._packages_key(host):
             return None
         found = {name: [recipe.Package(**item) for item in items] for name, items in data["sets"].items()}
@@ -546,7 +596,7 @@ Acquire::Languages "none";
             )
             known = {package.name for package in base}
             sets = {"host": [package for package in self._closure(host) if package.name not in known]}
-            for name, image in recipe.IMAGES.items():
+            for name, image in self.images.items():
                 if image.packages:
                     sets[name] = self._closure(image.packages) if image.closure else self._only(image.packages)
             wanted = {package.file: package for items in sets.values() for package in items}
@@ -562,7 +612,7 @@ Acquire::Languages "none";
                     environment=self._apt_environment(),
                 )
             data = {name: [asdict(package) for package in items] for name, items in sets.items()}
-            _write_json(place / _RECORD, {"key": self._packages_key(host), "sets": data})
+            write_json(place / RECORD, {"key": self._packages_key(host), "sets": data})
         return sets, True
 
     def _closure(self, names: Sequence[str]) -> list[recipe.Package]:
@@ -577,7 +627,7 @@ Acquire::Languages "none";
 
     def image_key(self, name: str, source: Source, host: Sequence[str]) -> str:
         """A digest of all that an image is made of."""
-        what = recipe.IMAGES[name]
+        what = self.images[name]
         packages = self.packages(host)
         if packages is None:
             raise BundleError("the packages are not fetched yet")
@@ -588,9 +638,9 @@ Acquire::Languages "none";
 
     def build_image(self, name: str, source: Source, host: Sequence[str]) -> tuple[Made | None, bool]:
         """One image, packed unless it is there; None if a program that it needs could not be had."""
-        if name not in recipe.IMAGES:
-            raise BundleError(f"there is no recipe for an image {name!r}; there is one for {', '.join(recipe.IMAGES)}")
-        what = recipe.IMAGES[name]
+        if name not in self.images:
+            raise BundleError(f"there is no recipe for an image {name!r}; there is one for {', '.join(self.images)}")
+        what = self.images[name]
         binaries = {
             binary: self.made("binary", binary, self.binary_key(binary, source)) for binary, _place in what.binaries
         }
@@ -604,7 +654,7 @@ Acquire::Languages "none";
             return self.keep("image", name, key, lambda target: self._pack_image(name, source, host, target)), True
 
     def _pack_image(self, name: str, source: Source, host: Sequence[str], target: Path) -> Mapping[str, t.Any]:
-        what = recipe.IMAGES[name]
+        what = self.images[name]
         reference = self.references(source)[name]
         packages = (self.packages(host) or {}).get(name, [])
         origins: list[str] = []
@@ -683,7 +733,7 @@ Acquire::Languages "none";
             elif name in recipe.OPTIONAL_BINARIES and not any(item.name == name for item in lacking):
                 lacking.append(Missing(name, "it is not built"))
         for name, reference in references.items():
-            what = recipe.IMAGES[name]
+            what = self.images[name]
             made = self.made("image", name, self.image_key(name, source, host))
             if made is not None:
                 add(
@@ -746,9 +796,9 @@ Acquire::Languages "none";
         key = recipe.digest(REVISION, manifest.as_dict(), level)
         path = destination / f"kubernetes-{manifest.kubernetes_version}-debian12-{ARCHITECTURE}.tar.gz"
         record = self.directory / "bundle.json"
-        have = _read_json(record) or {}
+        have = read_json(record) or {}
         whole = path.is_file() and have.get("key") == key and path.stat().st_size == have.get("size")
-        links = (destination / "lab.tar.gz", destination / "lab.tar.gz.sha256")
+        links = [destination / "lab.tar.gz", destination / "lab.tar.gz.sha256"] if self.for_lab else []
         if whole and all(link.is_file() for link in links):
             return manifest, path, t.cast("str", have["sha256"]), False
         if check:
@@ -763,22 +813,22 @@ Acquire::Languages "none";
             have = {"key": key, "sha256": sha256, "size": size}
         beside = path.with_name(f"{path.name}.sha256")
         beside.write_text(checksum_line(have["sha256"], path.name), encoding="ascii")
-        _link(links[0], path.name)
-        links[1].unlink(missing_ok=True)
-        links[1].write_text(checksum_line(have["sha256"], links[0].name), encoding="ascii")
-        _write_json(record, have)
+        if links:
+            _link(links[0], path.name)
+            links[1].unlink(missing_ok=True)
+            links[1].write_text(checksum_line(have["sha256"], links[0].name), encoding="ascii")
+        write_json(record, have)
         return manifest, path, have["sha256"], True
 
     def bundle_sha256(self) -> str:
         """The sha256 of the bundle that was written last."""
-        return str((_read_json(self.directory / "bundle.json") or {}).get("sha256", ""))
+        return str((read_json(self.directory / "bundle.json") or {}).get("sha256", ""))
 
     # Tools
 
-    @staticmethod
-    def lacking_tools() -> list[str]:
+    def lacking_tools(self) -> list[str]:
         """The Debian packages with tools of the build that this machine lacks."""
-        return sorted(package for place, package in recipe.TOOLS.items() if not Path(place).exists())
+        return sorted(package for place, package in self.tools.items() if not Path(place).exists())
 
     def install_tools(self, packages: Sequence[str]) -> None:
         """Installs tools of the build from the machine's own package sources."""
@@ -798,12 +848,12 @@ Acquire::Languages "none";
         source = self.source()
         packages = self.packages(host)
         if source is None:
-            binaries = list(recipe.BINARIES)
+            binaries = list(self.binaries)
         else:
             binaries = [
-                name for name in recipe.BINARIES if self.made("binary", name, self.binary_key(name, source)) is None
+                name for name in self.binaries if self.made("binary", name, self.binary_key(name, source)) is None
             ]
-        images = list(recipe.IMAGES)
+        images = list(self.images)
         if source is not None and packages is not None and "kubeadm" not in binaries:
             images = [name for name in images if self.made("image", name, self.image_key(name, source, host)) is None]
         something = bool(source is None or packages is None or binaries or images)
@@ -820,7 +870,7 @@ Acquire::Languages "none";
         plan = self.plan(host)
         optional = {
             name
-            for name, image in recipe.IMAGES.items()
+            for name, image in self.images.items()
             if any(binary in recipe.OPTIONAL_BINARIES for binary, _place in image.binaries)
         }
         needed = [name for name in plan["binaries"] if name not in recipe.OPTIONAL_BINARIES]
@@ -836,12 +886,6 @@ Acquire::Languages "none";
                 shutil.rmtree(place)
                 changed = True
         return changed
-
-
-def workshop_of(params: Mapping[str, t.Any]) -> tuple[Workshop, list[str]]:
-    """The build folder that a module was told, and the packages for the hosts."""
-    workshop = Workshop(params["directory"], params["progress_log"] or "", params["extras"])
-    return workshop, list(params["host_packages"] or recipe.HOST_PACKAGES)
 
 
 def _link(path: Path, target: str) -> None:

@@ -28,6 +28,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._versions impo
     Version,
     VersionError,
     kubeadm_api,
+    nftables_proxy_gate,
     parse_supported,
 )
 
@@ -75,6 +76,7 @@ _PER_HOST_ARGUMENTS: dict[str, frozenset[str]] = {
 }
 
 DUAL_STACK_GATE = "IPv6DualStack"
+NFTABLES_GATE = "NFTablesProxyMode"
 
 _ETCD_PATCH: Document = {
     "spec": {
@@ -112,7 +114,7 @@ def init_documents(plan: Mapping[str, Any], node: Mapping[str, Any], settings: M
         first,
         _cluster(plan, version, options),
         _kubelet(plan, options),
-        _kube_proxy(plan, options),
+        _kube_proxy(plan, version, options),
     ]
     return _checked(documents, version)
 
@@ -472,7 +474,7 @@ def _kubelet(plan: Mapping[str, Any], options: Mapping[str, Any]) -> Document:
     return _merged(document, options["kubelet_config"])
 
 
-def _kube_proxy(plan: Mapping[str, Any], options: Mapping[str, Any]) -> Document:
+def _kube_proxy(plan: Mapping[str, Any], version: Version, options: Mapping[str, Any]) -> Document:
     proxy = plan["kube_proxy"]
     document: Document = {
         "apiVersion": KUBE_PROXY_API,
@@ -480,6 +482,8 @@ def _kube_proxy(plan: Mapping[str, Any], options: Mapping[str, Any]) -> Document
         "mode": str(proxy["mode"]),
         "clusterCIDR": str(plan["pod_cidr"]),
     }
+    if proxy["mode"] == "nftables" and nftables_proxy_gate(version):
+        document["featureGates"] = {NFTABLES_GATE: True}
     document = _merged(document, options["kube_proxy_config"])
     excludes = [str(cidr) for cidr in proxy.get("exclude_cidrs") or []]
     if excludes:

@@ -68,6 +68,8 @@ COMMANDS = (
 # Calico brings its own network plugins; another CNI of the user's own brings all but the one that containerd itself uses.
 CNI_PLUGINS = {"calico": (), "bridge": ("bridge", "host-local", "loopback", "portmap"), "none": ("loopback",)}
 # kube-proxy loads those of the schedulers that it may be told to use.
+# A kernel may have nf_tables and yet no chains that translate addresses.
+NFTABLES_PROXY_MODULES = ("nf_tables", "nft_chain_nat")
 IPVS_PROXY_MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh")
 NO_UUID = re.compile(r"|(0{8}|f{8})-.*|03000200-0400-0500-0006-000700080009|not (settable|specified|present)")
 
@@ -235,6 +237,7 @@ def plan_cluster(
     given, wishes = wishes, wishes.in_families(families or (4,))
     reasons += _default_reasons(given, wishes)
     _check_dual_stack(families, version, install)
+    _check_proxy_mode(wishes, version, install)
     _check_settings(wishes, len(inventory), stand_ins, found)
     _check_bundle_has_calico(wishes, bundle, install)
     _plan_balancer.check_way(
@@ -553,6 +556,17 @@ def _check_families(families: Sequence[int], wishes: Settings, found: Findings) 
                 "The VIP's route has the cluster address as its source, so both are of one family.",
                 f"Set apiserver_vip to an {' or '.join(f'IPv{family}' for family in families)} address, or leave it empty.",
             )
+
+
+def _check_proxy_mode(wishes: Settings, version: str, found: Findings) -> None:
+    if wishes.kube_proxy_mode == "nftables" and version and not _versions.has_nftables_proxy(_versions.parse(version)):
+        found.error(
+            "",
+            "kube_proxy_mode",
+            f"'nftables' is wanted, and Kubernetes {version} is planned",
+            "kube-proxy has this mode from Kubernetes 1.29 on; an older one would not start.",
+            "Write iptables or ipvs, or give the bundle of a newer Kubernetes.",
+        )
 
 
 def _check_dual_stack(families: Sequence[int], version: str, found: Findings) -> None:
@@ -1253,6 +1267,8 @@ def _kernel_modules(wishes: Settings) -> list[str]:
         modules += BALANCER_MODULES
     if wishes.kube_proxy_mode == "ipvs":
         modules += IPVS_PROXY_MODULES
+    if wishes.kube_proxy_mode == "nftables":
+        modules += NFTABLES_PROXY_MODULES
     if wishes.cni == "calico":
         wrapped = wishes.calico_encapsulation == "vxlan" or any(network.version == 4 for network in wishes.pod_cidr)
         modules += {"ipip": ["ipip"], "vxlan": ["vxlan"], "none": []}[wishes.calico_encapsulation] if wrapped else []

@@ -266,13 +266,6 @@ def _method(value: Any) -> str:
     return _calico.check_method(text) if text else ""
 
 
-def _proxy_mode(value: Any) -> str:
-    text = _text(value)
-    if text == "nftables":
-        raise ValueError("'nftables' empties all of IPVS each time kube-proxy starts, the apiserver's VIP with it")
-    return _one_of("iptables", "ipvs")(text)
-
-
 @dataclass(frozen=True)
 class Rule:
     """How one variable is read, and what to write instead of a wrong value."""
@@ -321,7 +314,9 @@ RULES: Mapping[str, Rule] = {
     "image_repository": Rule(
         _repository, "Write a registry's name and path, or leave it empty: then it is the bundle's own."
     ),
-    "kube_proxy_mode": Rule(_proxy_mode, "Write iptables or ipvs."),
+    "kube_proxy_mode": Rule(
+        _one_of("iptables", "ipvs", "nftables"), "Write iptables, ipvs, or nftables for Kubernetes 1.29 and newer."
+    ),
     "time_servers": Rule(_servers, "Write a list of addresses or names of time servers, or leave it empty."),
     "kubeadm_ignore_preflight_errors": Rule(_checks, "Write a list of the checks' names, such as [NumCPU, Mem]."),
     "etcd_extra_args": Rule(_arguments, _FLAGS),

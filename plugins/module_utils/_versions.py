@@ -101,6 +101,16 @@ def joins_etcd_as_voter(version: Version) -> bool:
     return not version.at_least(1, 29)
 
 
+def has_nftables_proxy(version: Version) -> bool:
+    """Whether kube-proxy has its mode nftables: an alpha gate in 1.29 and 1.30, on by default from 1.31 on."""
+    return version.at_least(1, 29)
+
+
+def nftables_proxy_gate(version: Version) -> bool:
+    """Whether that mode has to be switched on (NFTablesProxyMode is alpha in 1.29 and 1.30)."""
+    return has_nftables_proxy(version) and not version.at_least(1, 31)
+
+
 def needs_crictl(version: Version) -> bool:
     """Older kubeadm reaches the container runtime through crictl, newer speaks to the socket itself."""
     return not version.at_least(1, 31)

@@ -9,8 +9,8 @@ module: bundle_build_archive
 short_description: Write the bundle of all that was built
 version_added: "1.0.0"
 description:
-  - Writes one C(.tar.gz) archive with a manifest and all parts, its checksum beside it, and the link C(lab.tar.gz)
-    to the newest bundle. The same parts give the same bytes.
+  - Writes one C(.tar.gz) archive with a manifest and all parts, its checksum beside it, and, for the version that Debian
+    has, the link C(lab.tar.gz) to it. The same parts give the same bytes.
   - Nothing is written if the same bundle is there.
 author:
   - multinic.kubernetes contributors (@multinic)
@@ -102,7 +102,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import BundleError, Missing
-from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import BUILD_ARGUMENTS, workshop_of
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import BUILD_ARGUMENTS
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build_modules import workshop_of
 
 
 def main() -> None:
@@ -124,7 +125,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    workshop, host = workshop_of(module.params)
+    try:
+        workshop, host = workshop_of(module.params)
+    except BundleError as exc:
+        module.fail_json(msg=str(exc))
     missing = [Missing(item["name"], item["reason"]) for item in module.params["missing"]]
     destination = Path(module.params["destination"])
     try:

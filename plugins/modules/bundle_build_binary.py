@@ -12,7 +12,9 @@ description:
   - Builds one program, unless the build folder holds it already.
   - Kubernetes' programs and C(pause) come from Debian's source package, C(coredns) from the Go module proxy, C(crictl)
     from there too or, where the proxy does not serve it, from a small source in this collection.
-  - If the Go module proxy does not serve what C(coredns) is built from, it is told as RV(missing). Whatever else goes
+  - For any other O(kubernetes_version) all of them come from the Go module proxy, and C(etcd) and C(etcdctl) too, which
+    are a Debian package otherwise.
+  - If the Go module proxy does not serve what C(coredns) or C(crictl) is built from, it is told as RV(missing). Whatever else goes
     wrong is an error.
 author:
   - multinic.kubernetes contributors (@multinic)
@@ -35,6 +37,8 @@ options:
       - kube-proxy
       - crictl
       - pause
+      - etcd
+      - etcdctl
       - coredns
 attributes:
   check_mode:
@@ -76,21 +80,25 @@ missing:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.multinic.kubernetes.plugins.module_utils import _bundle_modules as modules
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _bundle_recipe as recipe
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import BundleError
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import (
     BUILD_ARGUMENTS,
     DownloadError,
-    workshop_of,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build_modules import workshop_of
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**BUILD_ARGUMENTS, "name": {"type": "str", "required": True, "choices": list(recipe.BINARIES)}},
+        argument_spec={**BUILD_ARGUMENTS, "name": {"type": "str", "required": True, "choices": list(modules.BINARIES)}},
         supports_check_mode=True,
     )
-    workshop, _host = workshop_of(module.params)
+    try:
+        workshop, _host = workshop_of(module.params)
+    except BundleError as exc:
+        module.fail_json(msg=str(exc))
     name = module.params["name"]
     try:
         source = workshop.source()

@@ -63,7 +63,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _bundle_recipe as recipe
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import BundleError
-from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import BUILD_ARGUMENTS, workshop_of
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import BUILD_ARGUMENTS
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build_modules import workshop_of
 
 
 def main() -> None:
@@ -71,7 +72,10 @@ def main() -> None:
         argument_spec={**BUILD_ARGUMENTS, "name": {"type": "str", "required": True, "choices": list(recipe.IMAGES)}},
         supports_check_mode=True,
     )
-    workshop, host = workshop_of(module.params)
+    try:
+        workshop, host = workshop_of(module.params)
+    except BundleError as exc:
+        module.fail_json(msg=str(exc))
     name = module.params["name"]
     try:
         source = workshop.source()

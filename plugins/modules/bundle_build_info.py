@@ -66,12 +66,16 @@ tools:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import BundleError
-from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import BUILD_ARGUMENTS, workshop_of
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import BUILD_ARGUMENTS
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build_modules import workshop_of
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=BUILD_ARGUMENTS, supports_check_mode=True)
-    workshop, host = workshop_of(module.params)
+    try:
+        workshop, host = workshop_of(module.params)
+    except BundleError as exc:
+        module.fail_json(msg=str(exc))
     try:
         remaining = workshop.plan(host)
     except (BundleError, OSError) as exc:

@@ -9,7 +9,7 @@ module: bundle_build_sources
 short_description: Fetch what a bundle is built from
 version_added: "1.0.0"
 description:
-  - Fetches Debian's source package of Kubernetes, the packages for the hosts with their dependencies, and those for
+  - Fetches Debian's source package of Kubernetes, or asks for the Go module of another O(kubernetes_version), the packages for the hosts with their dependencies, and those for
     the images.
   - The package mirrors are the machine's own. Their lists, with source packages, are kept in the build folder;
     the machine's own lists and configuration stay as they are.
@@ -41,7 +41,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 source_version:
-  description: The version of the source package; empty in check mode if it was not fetched before.
+  description: The version of the source package or of the module; empty in check mode if it was not fetched before.
   returned: success
   type: str
   sample: 1.20.5+really1.20.2-1.1+deb12u1
@@ -72,8 +72,8 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build import (
     BUILD_ARGUMENTS,
     Workshop,
-    workshop_of,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle_build_modules import workshop_of
 
 
 def state(workshop: Workshop, host: list[str]) -> dict[str, Any]:
@@ -91,7 +91,10 @@ def main() -> None:
         argument_spec={**BUILD_ARGUMENTS, "refresh": {"type": "bool", "default": False}},
         supports_check_mode=True,
     )
-    workshop, host = workshop_of(module.params)
+    try:
+        workshop, host = workshop_of(module.params)
+    except BundleError as exc:
+        module.fail_json(msg=str(exc))
     refresh = module.params["refresh"]
     try:
         before = state(workshop, host)

@@ -194,6 +194,18 @@ def test_the_vip_stays_excluded_whatever_the_user_excludes() -> None:
     assert proxy["ipvs"] == {"excludeCIDRs": ["10.103.97.2/32", "10.0.0.1/32"], "strictARP": True}
 
 
+@pytest.mark.parametrize(
+    ("version", "gates"),
+    [("v1.29.0", {"NFTablesProxyMode": True}), ("v1.30.4", {"NFTablesProxyMode": True}), ("v1.31.0", None)],
+)
+def test_nftables_mode_is_switched_on_where_it_has_to_be(version: str, gates: dict[str, bool] | None) -> None:
+    whole = {**plan(version), "kube_proxy": {"mode": "nftables", "exclude_cidrs": []}}
+    proxy = of_kind(kubeadm.init_documents(whole, whole["hosts"]["m1"], {}), "KubeProxyConfiguration")
+    assert proxy["mode"] == "nftables"
+    assert proxy.get("featureGates") == gates
+    assert "featureGates" not in of_kind(init(version), "KubeProxyConfiguration")
+
+
 def test_overrides_are_merged_field_by_field() -> None:
     kubelet = of_kind(init(settings=SETTINGS), "KubeletConfiguration")
     assert kubelet["cgroupDriver"] == "systemd"

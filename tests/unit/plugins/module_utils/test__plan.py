@@ -188,12 +188,13 @@ def test_who_serves_the_time_keeps_the_sources_it_has_but_for_the_cluster_itself
         ({"calico_encapsulation": "vxlan"}, ["vxlan"], []),
         ({"cni": "none"}, [], ["loopback"]),
         ({"cni": "bridge", "kube_proxy_mode": "ipvs"}, ["ip_vs_wrr", "ip_vs_sh"], ["bridge", "host-local"]),
+        ({"cni": "none", "kube_proxy_mode": "nftables"}, ["nf_tables", "nft_chain_nat"], ["loopback"]),
     ],
 )
 def test_what_a_host_must_have_follows_from_the_wishes(
     variables: dict[str, Any], modules: list[str], plugins: list[str]
 ) -> None:
-    made = plan(seed_cluster(), variables).plan
+    made = plan(seed_cluster(), variables, manifest={**MANIFEST, "kubernetes_version": "v1.34.4"}).plan
     common = ["br_netfilter", "overlay", "nf_conntrack", "ip_vs", "ip_vs_rr"]
     assert made["kernel_modules"] == [*common, *modules]
     assert made["needs"]["cni_plugins"][: len(plugins)] == plugins
@@ -544,6 +545,13 @@ def test_a_proxy_listens_in_every_family_and_sends_to_the_primary_one(
     name = made["apiserver"]["name"]
     assert [line["address"] for line in made["hosts_file"] if name in line["names"]] == addresses
     assert not any("VIP" in reason for node in made["hosts"].values() for reason in node["reasons"])
+
+
+@pytest.mark.parametrize(("version", "refused"), [("v1.28.15", True), ("v1.29.0", False), ("v1.34.4", False)])
+def test_nftables_needs_a_kube_proxy_that_has_it(version: str, refused: bool) -> None:
+    result = plan(variables={"kube_proxy_mode": "nftables"}, manifest={**MANIFEST, "kubernetes_version": version})
+    assert [finding.variable for finding in result.findings] == (["kube_proxy_mode"] if refused else [])
+    assert result.plan["kube_proxy"] == {"mode": "nftables", "exclude_cidrs": ["10.103.97.2/32"]}
 
 
 def test_dual_stack_needs_a_kubelet_that_takes_two_addresses() -> None:
@@ -1365,9 +1373,9 @@ BAD = [
     Bad("unknown balancer", "apiserver_balancer", "'haproxy' is none of", "ipvs", {"apiserver_balancer": "haproxy"}),
     Bad("unknown encapsulation", "calico_encapsulation", "'gre' is none of", "vxlan", {"calico_encapsulation": "gre"}),
     Bad(
-        "nftables empties IPVS",
+        "nftables before its time",
         "kube_proxy_mode",
-        "empties all of IPVS",
+        "'nftables' is wanted, and Kubernetes v1.20.2 is planned",
         "iptables or ipvs",
         {"kube_proxy_mode": "nftables"},
     ),

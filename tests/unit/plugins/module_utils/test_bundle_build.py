@@ -277,3 +277,16 @@ def test_what_only_building_needs_is_removed(stocked: Workshop) -> None:
     assert not (stocked.directory / "go").exists()
     assert stocked.source() is not None
     assert stocked.packages(HOST) is not None
+
+
+def test_a_bundle_that_is_not_the_labs_leaves_its_link(stocked: Workshop, tmp_path: Path) -> None:
+    store(stocked, "coredns", "coredns")
+    build_images(stocked)
+    destination = tmp_path / "bundle"
+    destination.mkdir()
+    (destination / "lab.tar.gz").write_text("the lab's", encoding="utf-8")
+    stocked.for_lab = False
+    _manifest, path, _sha256, changed = stocked.write(destination, HOST, [], 1)
+    assert changed and path.is_file()
+    assert (destination / "lab.tar.gz").read_text(encoding="utf-8") == "the lab's"
+    assert stocked.write(destination, HOST, [], 1)[3] is False

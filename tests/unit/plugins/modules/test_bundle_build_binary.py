@@ -33,6 +33,7 @@ def build(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, problem: Exc
                 "progress_log": "",
                 "extras": str(folder),
                 "host_packages": [],
+                "kubernetes_version": "",
                 "name": name,
             }
 
