@@ -38,7 +38,7 @@ HANDSHAKE_SECONDS = 5.0
 SILENT_SECONDS = 4.0  # somebody who was asked and sent nothing for so long is called anew
 CALL_SECONDS = 2.0
 CALL_AGAIN = (0.3, 1.0, 30.0)  # at first, later, and from when on
-STUCK_SECONDS = 3.0
+STUCK_SECONDS = 5.0
 STRANGERS = 32  # connections that have not proved anything yet
 STRIKES = 3  # damaged chunks from one host, after which it is asked no more
 MOST_WANTED = 4 * _swarm.WINDOW
@@ -228,6 +228,7 @@ class Peer:
         self.links: dict[int, Link] = {}  # of neighbours, by their place
         self.all: set[Link] = set()
         self.strikes: dict[int, int] = {}
+        self.finished: set[int] = set()  # neighbours that have all, and need us no more
         self.call_at = {place: 0.0 for place in self.around if _swarm.calls(settings.place, place)}
         self.news: list[int] = []
         self.news_at = self.look_at = 0.0
@@ -290,10 +291,7 @@ class Peer:
             return False
         if self.now - self.used > self.settings.idle or (self.error and self.told):
             return True
-        return self.told and self.store.verified and all(self._has_all(place) for place in self.around)
-
-    def _has_all(self, place: int) -> bool:
-        return place in self.links and self.swarm.has_all(place) and not self.links[place].out
+        return self.told and self.store.verified and self.finished.issuperset(self.around)
 
     # --- connections ---
 
@@ -529,6 +527,8 @@ class Peer:
     def _from_neighbour(self, link: Link, frame: Header, body: bytearray) -> None:
         if frame.kind == _swarm.HAVE:
             self.swarm.told(link.place, _swarm.read_have(bytes(body), len(self.sizes)))
+            if self.swarm.has_all(link.place):
+                self.finished.add(link.place)
         elif frame.kind == _swarm.ASK:
             self.used = self.now
             link.wanted += 1

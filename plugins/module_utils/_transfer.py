@@ -19,10 +19,11 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._chunks import
 
 STARTING, RECEIVING, DONE, FAILED = "starting", "receiving", "done", "failed"
 
-MOST_FEEDERS = 8
-# One call may send so much: the first one little, as the host's way in is not known.
-FIRST_BATCH, MOST_BATCH, MOST_ALONE = 2 * MIB, 8 * MIB, 64 * MIB
-BATCH_SECONDS = 2.0
+MOST_FEEDERS = 6
+# One call may send so much: the first one little, as the host's way in is not known. A call costs about 0.2 s of processor
+# time on both ends together, so they are few.
+FIRST_BATCH, LAST_BATCH, MOST_BATCH, MOST_ALONE = 4 * MIB, 4 * MIB, 16 * MIB, 64 * MIB
+BATCH_SECONDS = 4.0
 # What was to be sent in so many times the time it should take, and this long at least, may be sent to another host.
 PATIENCE, LEAST_PATIENCE = 3.0, 5.0
 # A fresh run begins when so many hosts are known to have nothing; the others are waited for only so long.
@@ -147,7 +148,7 @@ class Ledger:
         wanted = min(most, host.rate * BATCH_SECONDS if host.rate else FIRST_BATCH)
         if many:
             # Towards the end less and less, so that all feeders end at the same time.
-            wanted = min(wanted, sum(self.sizes[index] for index in open_chunks) / (2 * max(1, feeders)))
+            wanted = min(wanted, max(LAST_BATCH, sum(self.sizes[index] for index in open_chunks) / max(1, feeders)))
         taken: list[int] = []
         size = 0
         for index in open_chunks:

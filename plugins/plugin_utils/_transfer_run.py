@@ -37,8 +37,8 @@ MODULE = "multinic.kubernetes.bundle_peer"
 PORT = 8475
 READ = 4 << 20
 KEY_BYTES = 32
-WAIT_SECONDS = 20
-POLL_SECONDS = 0.1
+WAIT_SECONDS = 60
+POLL_SECONDS = 0.2
 # A host that got nothing for so long, though others have it, is sent what it lacks by the controller.
 ALONE_SECONDS = 12.0
 TRIES = 2
