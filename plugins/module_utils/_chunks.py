@@ -115,7 +115,8 @@ def read_chunks(sha256: str, text: str) -> ChunkList:
         raise ChunkError(f"the list of chunks is no base64: {exc}") from exc
     if len(data) % _RECORD or len(data) // _RECORD > _MOST_CHUNKS:
         raise ChunkError(f"the list of chunks has {len(data)} bytes, which is no number of records of {_RECORD}")
-    chunks, offset = [], 0
+    chunks: list[Chunk] = []
+    offset = 0
     for start in range(0, len(data), _RECORD):
         size = int.from_bytes(data[start + 32 : start + _RECORD], "big")
         if not 0 < size <= MOST:

@@ -68,6 +68,7 @@ print(a[9:].decode())
 
 
 def partial_name(name: str) -> str:
+    """The file while it is being put together, beside the place it shall have; _unpack.PARTIAL is one of them."""
     return f".{name}.partial"
 
 

@@ -94,7 +94,8 @@ def neighbours(place: int, hosts: int) -> list[int]:
     """
     if hosts <= ALL_NEIGHBOURS:
         return [other for other in range(hosts) if other != place]
-    found, step = set(), 1
+    found: set[int] = set()
+    step = 1
     while step < hosts:
         found.update(((place + step) % hosts, (place - step) % hosts))
         step *= 2
