@@ -10,7 +10,7 @@ afterwards. All of it is gone when the run ends, also after a failure.
 
 The last line printed is JSON. Seconds: one (a single host), all16, copy16 (ansible.builtin.copy), wire (what the
 controller's card needs for the bytes of the file alone); by_n tells seconds and MB for 1, 4, 16 and 64 hosts. With
-``--aria2`` the same hosts get the file by BitTorrent too, and ``aria2`` tells seconds and the bytes the controller sent.
+``--aria2 16`` so many hosts get the file by BitTorrent too, and ``aria2`` tells seconds and the bytes the controller sent.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import distribution_aria2
 import preflight
 from preflight import CONTROLLER, EXTERNAL, GATEWAY, HOST, INSIDE, INTERNAL, inventory, room_for_neighbours, run, sshd
 
@@ -36,6 +37,7 @@ UPLINK, CARD = "200mbit", "1gbit"
 UPLINK_BYTES = 200e6 / 8
 MB = 1_000_000
 SPARE = 2500 * MB
+ARIA2_LIMIT = 400.0  # seconds
 SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server")
 
 SSHD = """Port 22
@@ -193,10 +195,25 @@ class Lan:
         for line in output.splitlines():
             if "bytes, " in line or "plain copy" in line or "again" in line or verbose:
                 print(f"    {line.strip()}", flush=True)
+        self.compare(names, "file")
+        return taken, sent
+
+    def compare(self, names: Sequence[str], file: str) -> None:
+        """All of them have the file; then it is removed."""
         for name in names:
-            with (self.data / name / "file").open("rb") as stream:
+            with (self.data / name / file).open("rb") as stream:
                 assert hashlib.file_digest(stream, "sha256").hexdigest() == self.sha256, f"{name} has another file"
         self.clear(names)
+
+    def torrent(self, hosts: int, web: bool) -> tuple[float, int]:
+        """The same by BitTorrent."""
+        names = self.names[:hosts]
+        self.clear(names)
+        before = self.sent()
+        places = {process.pid: self.data / name for process, name in zip(self.hosts, names)}
+        taken = distribution_aria2.download(self.folder, self.file, places, web, ARIA2_LIMIT)
+        sent = self.sent() - before
+        self.compare(names, self.file.name)
         return taken, sent
 
 
@@ -248,6 +265,12 @@ def measure(lan: Lan, arguments: argparse.Namespace) -> dict[str, Any]:
         taken, sent = lan.play(COPY, arguments.copy)
         told(f"ansible.builtin.copy to {arguments.copy} hosts", taken, sent)
         result[f"copy{arguments.copy}"] = round(taken, 1)
+    if arguments.aria2:
+        result["aria2"] = {}
+        for web, way in ((False, "peer"), (True, "web_seed")):
+            taken, sent = lan.torrent(arguments.aria2, web)
+            told(f"aria2 to {arguments.aria2} hosts ({way})", taken, sent)
+            result["aria2"][way] = {"seconds": round(taken, 1), "sent_mb": round(sent / MB, 1)}
     return result
 
 
@@ -258,12 +281,14 @@ def main() -> None:
     parser.add_argument(
         "--copy", type=int, default=16, help="hosts that get the file by ansible.builtin.copy too; 0: none"
     )
-    parser.add_argument("--aria2", action="store_true", help="compare with BitTorrent")
+    parser.add_argument("--aria2", type=int, default=0, help="hosts that get the file by BitTorrent too")
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
-    most = max([*arguments.hosts, arguments.copy])
+    most = max([*arguments.hosts, arguments.copy, arguments.aria2])
     if not os.environ.get(INSIDE):
         with tempfile.TemporaryDirectory(prefix="multinic-bench-") as folder, room_for_neighbours(most):
+            if arguments.aria2:
+                distribution_aria2.aria2(Path(folder))  # from here, as the namespaces have no way out
             command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
             done = subprocess.run(
                 [*command, sys.executable, *sys.argv], env={**os.environ, INSIDE: folder}, check=False
