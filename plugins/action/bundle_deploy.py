@@ -83,7 +83,7 @@ class ActionModule(ActionBase):
         if sent.get("failed"):
             return {**sent, "ansible_facts": facts}
         done = self.module({**common, "archive": asked["incoming"], "remove_archive": True}, task_vars)
-        return {**done, "ansible_facts": facts}
+        return {**done, **{key: sent[key] for key in ("fed", "received") if key in sent}, "ansible_facts": facts}
 
     def module(self, args: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
         result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)

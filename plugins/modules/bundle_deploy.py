@@ -82,6 +82,16 @@ path:
   returned: success
   type: str
   sample: /var/lib/multinic/bundle/0f343b0931126a20f133d67c2b018a3b5e0a7c1f2a7d6b8f8a7a5c1d3b2e4f60
+fed:
+  description: Bytes of the archive that the controller sent to this host.
+  returned: when it was sent, but not by plain copy
+  type: int
+  sample: 32505856
+received:
+  description: Bytes of it that came from other hosts.
+  returned: when it was sent, but not by plain copy
+  type: int
+  sample: 491782144
 kubernetes_version:
   description: The version of Kubernetes in the bundle.
   returned: when it was unpacked
