@@ -40,6 +40,7 @@ CALL_SECONDS = 2.0
 CALL_AGAIN = (0.3, 1.0, 30.0)  # at first, later, and from when on
 STUCK_SECONDS = 5.0
 STRANGERS = 32  # connections that have not proved anything yet
+SMALL, BUFFERS = 1 << 16, 4
 STRIKES = 3  # damaged chunks from one host, after which it is asked no more
 MOST_WANTED = 4 * _swarm.WINDOW
 Data = Union[bytes, bytearray, memoryview]
@@ -105,6 +106,7 @@ class Store:
         self._whole = hashlib.sha256()
         self._hashed = 0
         self.verified = False
+        self._buffer = bytearray(max((chunk.size for chunk in chunks.chunks), default=0))
 
     def open(self) -> None:
         """The file in its full size. What lies there from an earlier run is looked through, not trusted."""
@@ -150,7 +152,10 @@ class Store:
         """Goes on with the sha256 of the whole, read back from the file, as far as its beginning is there."""
         while most and self._hashed in self.have:
             chunk = self.list.chunks[self._hashed]
-            self._whole.update(os.pread(self.handle, chunk.size, chunk.offset))
+            view = memoryview(self._buffer)[: chunk.size]
+            if os.preadv(self.handle, [view], chunk.offset) != chunk.size:
+                raise ValueError(f"{self.partial} has become shorter")
+            self._whole.update(view)
             self._hashed += 1
             most -= 1
 
@@ -208,7 +213,7 @@ class Link:
     nonce: bytes = b""
     out: deque[Queued] = field(default_factory=deque)
     header: bytearray = field(default_factory=bytearray)
-    body: Optional[bytearray] = None
+    body: Optional[memoryview] = None
     got: int = 0
     frame: Optional[Header] = None
     wanted: int = 0  # chunks that are queued for it
@@ -231,6 +236,7 @@ class Peer:
         self.strikes: dict[int, int] = {}
         self.finished: set[int] = set()  # neighbours that have all, and need us no more
         self.call_at = {place: 0.0 for place in self.around if _swarm.calls(settings.place, place)}
+        self.buffers: list[bytearray] = []
         self.news: list[int] = []
         self.news_at = self.look_at = 0.0
         self.now = self.began = self.used = self.arrived = time.monotonic()
@@ -438,7 +444,7 @@ class Peer:
                     count = len(data)
                     link.header += data
                 else:
-                    count = link.socket.recv_into(memoryview(link.body)[link.got :])
+                    count = link.socket.recv_into(link.body[link.got :])
                     link.got += count
             except BlockingIOError:
                 return
@@ -450,11 +456,26 @@ class Peer:
             if link.body is None and len(link.header) == _swarm.HEADER.size:
                 link.frame = Header.read(bytes(link.header), self.sizes)
                 link.header.clear()
-                link.body, link.got = bytearray(link.frame.length), 0
+                link.body, link.got = self._room(link.frame.length), 0
             if link.frame is not None and link.body is not None and link.got == len(link.body):
                 frame, body = link.frame, link.body
                 link.frame = link.body = None
                 self._frame(link, frame, body)
+                if frame.kind == _swarm.CHUNK:
+                    self._give_back(body)
+
+    def _room(self, length: int) -> memoryview:
+        """A buffer for what comes. Those of chunks are used again: new memory costs as much as receiving into it."""
+        if length > SMALL:
+            whole = self.buffers.pop() if self.buffers else bytearray(max(self.sizes))
+        else:
+            whole = bytearray(length)
+        return memoryview(whole)[:length]
+
+    def _give_back(self, body: memoryview) -> None:
+        whole = body.obj
+        if isinstance(whole, bytearray) and len(body) > SMALL and len(self.buffers) < BUFFERS:
+            self.buffers.append(whole)
 
     def _ended(self, link: Link) -> None:
         """The other end sends no more. The controller may still wait for its answer."""
@@ -466,7 +487,7 @@ class Peer:
 
     # --- frames ---
 
-    def _frame(self, link: Link, frame: Header, body: bytearray) -> None:
+    def _frame(self, link: Link, frame: Header, body: memoryview) -> None:
         if link.control:
             self._from_controller(link, frame, body)
         elif not link.ready:
@@ -474,7 +495,7 @@ class Peer:
         else:
             self._from_neighbour(link, frame, body)
 
-    def _from_controller(self, link: Link, frame: Header, body: bytearray) -> None:
+    def _from_controller(self, link: Link, frame: Header, body: memoryview) -> None:
         self.used = self.now
         if frame.kind == _swarm.CHUNK:
             self.counts["fed"] += frame.length
@@ -525,7 +546,7 @@ class Peer:
         told = self.swarm.have - set(self.news)
         self._send(link, _swarm.have_frame(sorted(told)))
 
-    def _from_neighbour(self, link: Link, frame: Header, body: bytearray) -> None:
+    def _from_neighbour(self, link: Link, frame: Header, body: memoryview) -> None:
         if frame.kind == _swarm.HAVE:
             self.swarm.told(link.place, _swarm.read_have(bytes(body), len(self.sizes)))
             if self.swarm.has_all(link.place):
@@ -557,7 +578,7 @@ class Peer:
 
     # --- chunks ---
 
-    def _chunk(self, index: int, body: bytearray) -> bool:
+    def _chunk(self, index: int, body: memoryview) -> bool:
         """Keeps a chunk if it is right; whether it is."""
         if index not in self.swarm.missing or self.error:
             return True

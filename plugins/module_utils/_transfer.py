@@ -28,6 +28,7 @@ BATCH_SECONDS = 4.0
 PATIENCE, LEAST_PATIENCE = 3.0, 5.0
 # A fresh run begins when so many hosts are known to have nothing; the others are waited for only so long.
 FRESH_HOSTS, FRESH_SECONDS, RESUME_SECONDS = 3, 1.0, 8.0
+HEAD_START_SECONDS = 3.0
 LINE_SECONDS = 5.0
 
 
@@ -128,6 +129,12 @@ class Ledger:
         if any(host.have for host in known):
             return now - self.began >= RESUME_SECONDS
         return len(known) >= FRESH_HOSTS or now - self.began >= FRESH_SECONDS
+
+    def may_start(self, name: str, now: float) -> bool:
+        """Whether this host's part may be started: those of a few first, so that the wire is in use while others start."""
+        known = sum(host.state != STARTING for host in self.hosts.values())
+        first = list(self.hosts).index(name) < FRESH_HOSTS
+        return first or known >= FRESH_HOSTS or now - self.began >= HEAD_START_SECONDS
 
     def take(self, name: str, now: float, alone: bool = False) -> list[int]:
         """The chunks to send to this host now; nothing if others do it. `alone`: the host has no peers to get any from."""

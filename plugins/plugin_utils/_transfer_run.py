@@ -87,11 +87,14 @@ class Shared:
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
         """The ledger, for this worker alone; what is changed in it is kept."""
-        path = self.folder / "ledger"
         with self.lock():
-            ledger = Ledger.read(path.read_text(encoding="ascii"))
+            ledger = self.read()
             yield ledger
-            path.write_text(ledger.text(), encoding="ascii")
+            (self.folder / "ledger").write_text(ledger.text(), encoding="ascii")
+
+    def read(self) -> Ledger:
+        """The ledger, to look at; for whoever holds the lock."""
+        return Ledger.read((self.folder / "ledger").read_text(encoding="ascii"))
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ class Worker:
         """The file is on the host, or a NoTransferError; or what the host said if it can't take it at all."""
         host = self.order.host
         chunks = self.shared.begin(self.order.source, self.order.sha256, list(self.order.addresses))
+        self.wait_until(lambda ledger, now: ledger.may_start(host, now))
         try:
             for number in range(1, TRIES + 1):
                 result = self.module(chunks)
@@ -185,17 +189,18 @@ class Worker:
         with self.shared.ledger() as ledger:
             ledger.fail(self.order.host)
 
-    def wait_for_others(self) -> None:
+    def wait_until(self, true: Callable[[Ledger, float], bool]) -> None:
         while True:
-            with self.shared.ledger() as ledger:
-                if ledger.may_begin(time.monotonic(), self.order.at_once):
-                    return
+            with self.shared.lock():
+                ledger = self.shared.read()
+            if true(ledger, time.monotonic()):
+                return
             time.sleep(POLL_SECONDS)
 
     def feed(self, chunks: ChunkList) -> dict[str, t.Any]:
         """Sends what nobody has, waits for the rest to come from the others."""
         host = self.order.host
-        self.wait_for_others()
+        self.wait_until(lambda ledger, now: ledger.may_begin(now, self.order.at_once))
         moved, have, alone = time.monotonic(), int(self.started["have"], 16), False
         while True:
             with self.shared.ledger() as ledger:

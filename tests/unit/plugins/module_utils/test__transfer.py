@@ -113,6 +113,16 @@ def test_when_the_first_chunk_may_go(have: list[int], now: float, begins: bool) 
     assert made.may_begin(now, at_once=len(have))
 
 
+def test_a_few_start_first() -> None:
+    made = Ledger.new([1] * 4, NAMES, 0.0)
+    started = [name for name in NAMES if made.may_start(name, 0.0)]
+    assert started == NAMES[: _transfer.FRESH_HOSTS]
+    assert all(made.may_start(name, _transfer.HEAD_START_SECONDS) for name in NAMES)
+    for name in started:
+        made.report(name, 0)
+    assert all(made.may_start(name, 0.1) for name in NAMES)
+
+
 def test_the_line_is_for_a_person() -> None:
     made = ledger(chunks=4, hosts=4)
     made.report("host0", mask(range(4)))
