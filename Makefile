@@ -138,7 +138,7 @@ unit: venv ## pytest over the unit tests
 
 .PHONY: netns
 netns: root venv ## the proof on real ways: network namespaces as hosts, with firewalls, black holes, wrong routes
-	pytest -q tests/netns
+	pytest -q $(if $(SLOW),,-m 'not slow') tests/netns
 
 .PHONY: molecule
 molecule: root bundle ## every scenario in molecule/, on lab hosts
@@ -168,6 +168,10 @@ bench-plan: venv ## the plan of 5,000 hosts on one core, and how its time grows
 .PHONY: bench-preflight
 bench-preflight: root venv ## facts, plan and proof of 100 hosts in namespaces of this machine, each with an sshd
 	python tests/bench/preflight.py
+
+.PHONY: bench-distribution
+bench-distribution: root venv ## 500 MB to 1, 4, 16 and 64 hosts in namespaces with limited cards, beside plain copy and BitTorrent
+	python tests/bench/distribution.py --aria2 16
 
 .PHONY: bench-failover
 bench-failover: root bundle ## requests that fail while a control plane freezes, dies, stops, leaves or a link flaps, on a lab

@@ -9,9 +9,22 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils._bundle import Manifest, parse_manifest
-from ansible_collections.multinic.kubernetes.plugins.module_utils._unpack import CURRENT, PLACE_OPTIONS, wanted_parts
+from ansible_collections.multinic.kubernetes.plugins.module_utils._unpack import (
+    CURRENT,
+    INCOMING,
+    PARTIAL,
+    PLACE_OPTIONS,
+    RESERVE,
+    wanted_parts,
+)
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_file import BundleError, read_manifest
 from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_source import LocalBundle, locate
+from ansible_collections.multinic.kubernetes.plugins.plugin_utils._transfer_run import (
+    PORT,
+    Order,
+    deliver,
+    planned_addresses,
+)
 
 MODULE = "multinic.kubernetes.bundle_unpack"
 
@@ -34,7 +47,7 @@ class ActionModule(ActionBase):
     """Asks the host, sends the archive only if it is needed, lets the host check and unpack it."""
 
     TRANSFERS_FILES = True
-    _VALID_ARGS = frozenset(("bundle", "sha256", "facts_only", *PLACE_OPTIONS))
+    _VALID_ARGS = frozenset(("bundle", "sha256", "facts_only", "distribution", "port", *PLACE_OPTIONS))
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
@@ -43,6 +56,8 @@ class ActionModule(ActionBase):
                 "bundle": {"type": "str", "required": True},
                 "sha256": {"type": "str", "default": ""},
                 "facts_only": {"type": "bool", "default": False},
+                "distribution": {"type": "str", "choices": ["peers", "copy"], "default": "peers"},
+                "port": {"type": "int", "default": PORT},
                 **PLACE_OPTIONS,
             }
         )
@@ -61,9 +76,14 @@ class ActionModule(ActionBase):
         asked = self.module({**common, **sizes, "prepare": True, "receiver": self.receiver()}, task_vars)
         if asked.get("failed") or not asked.get("incoming"):
             return {**asked, "ansible_facts": facts}
-        self.send(bundle, asked["incoming"])
+        try:
+            sent = self.send(bundle, asked["incoming"], args, task_vars or {})
+        except BundleError as exc:
+            raise AnsibleActionFail(str(exc)) from exc
+        if sent.get("failed"):
+            return {**sent, "ansible_facts": facts}
         done = self.module({**common, "archive": asked["incoming"], "remove_archive": True}, task_vars)
-        return {**done, "ansible_facts": facts}
+        return {**done, **{key: sent[key] for key in ("fed", "received") if key in sent}, "ansible_facts": facts}
 
     def module(self, args: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
         result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)
@@ -77,5 +97,33 @@ class ActionModule(ActionBase):
             return None
         return str(user) if user else None
 
-    def send(self, bundle: LocalBundle, target: str) -> None:
-        self._connection.put_file(str(bundle.path), target)
+    def send(
+        self, bundle: LocalBundle, target: str, args: dict[str, t.Any], variables: dict[str, t.Any]
+    ) -> dict[str, t.Any]:
+        """The archive onto the host: with the help of the others, or by a copy of its own."""
+
+        def copy() -> dict[str, t.Any]:
+            self._connection.put_file(str(bundle.path), target)
+            return {}
+
+        host, addresses = str(variables["inventory_hostname"]), planned_addresses(variables)
+        if args["distribution"] == "copy":
+            return copy()
+        if host not in addresses:
+            self.show(f"{host} has no planned address, so the bundle is sent by plain copy")
+            return copy()
+        order = Order(
+            bundle.path,
+            bundle.sha256,
+            target,
+            host,
+            addresses,
+            args["port"],
+            earlier=[f"{args['root']}/{INCOMING}-*/{PARTIAL}"],
+            reserve=RESERVE,
+            at_once=int(variables.get("ansible_forks") or 5),
+        )
+        return deliver(self, order, variables, self.show, copy)
+
+    def show(self, line: str) -> None:
+        self._display.display(f"  {line}")

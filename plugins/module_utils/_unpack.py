@@ -22,6 +22,9 @@ UNPACKING = ".unpacking"
 ARCHIVE = "bundle.tar.gz"
 # An archive that nobody has written to for so long was left by a run that is no more.
 INCOMING_SECONDS = 600
+# What an interrupted transfer has left is gone on with, so it stays longer.
+PARTIAL = f".{ARCHIVE}.partial"
+PARTIAL_SECONDS = 24 * 3600
 # Room that has to stay on the file system beyond what is written.
 RESERVE = 256 * 1024 * 1024
 
@@ -45,6 +48,7 @@ class Entry:
 
     name: str
     changed: float = 0.0
+    partial: bool = False  # it holds an archive that has not come in full
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,10 @@ def leftovers(entries: Iterable[Entry], now: float) -> list[str]:
         entry.name
         for entry in entries
         if entry.name.startswith(UNPACKING)
-        or (entry.name.startswith(INCOMING) and entry.changed < now - INCOMING_SECONDS)
+        or (
+            entry.name.startswith(INCOMING)
+            and entry.changed < now - (PARTIAL_SECONDS if entry.partial else INCOMING_SECONDS)
+        )
     )
 
 

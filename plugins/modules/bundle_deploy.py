@@ -14,8 +14,11 @@ author:
   - multinic.kubernetes contributors (@multinic)
 description:
   - Asks the host first. If it has the bundle already, nothing is sent and one round trip is all it costs.
-  - Otherwise the space on the host is checked, the archive is sent once, its sha256 is checked on the host, and it is
+  - Otherwise the space on the host is checked, the archive is sent, its sha256 is checked on the host, and it is
     unpacked by M(multinic.kubernetes.bundle_unpack). All hosts of a play do so at the same time.
+  - With O(distribution=peers) the controller sends each chunk of the archive to one host only, and the hosts pass the chunks
+    on to each other at their planned addresses, as M(multinic.kubernetes.bundle_transfer) does. A host that can't take
+    part is sent the whole, which is announced.
 extends_documentation_fragment:
   - multinic.kubernetes._attributes
   - multinic.kubernetes._bundle
@@ -25,6 +28,7 @@ attributes:
   diff_mode:
     support: full
 seealso:
+  - module: multinic.kubernetes.bundle_transfer
   - module: multinic.kubernetes.bundle_unpack
 options:
   bundle:
@@ -39,6 +43,15 @@ options:
     description: Only tell what is in the bundle, which is read on the controller. Nothing is brought to the host.
     type: bool
     default: false
+  distribution:
+    description: Whether the hosts pass the archive on to each other (V(peers)) or each gets a copy of its own from the controller (V(copy)).
+    type: str
+    choices: [peers, copy]
+    default: peers
+  port:
+    description: With O(distribution=peers), the TCP port on which the hosts listen for each other in the meantime.
+    type: int
+    default: 8475
 """
 
 EXAMPLES = r"""
@@ -69,6 +82,16 @@ path:
   returned: success
   type: str
   sample: /var/lib/multinic/bundle/0f343b0931126a20f133d67c2b018a3b5e0a7c1f2a7d6b8f8a7a5c1d3b2e4f60
+fed:
+  description: Bytes of the archive that the controller sent to this host.
+  returned: when it was sent, but not by plain copy
+  type: int
+  sample: 32505856
+received:
+  description: Bytes of it that came from other hosts.
+  returned: when it was sent, but not by plain copy
+  type: int
+  sample: 491782144
 kubernetes_version:
   description: The version of Kubernetes in the bundle.
   returned: when it was unpacked

@@ -196,9 +196,11 @@ class Store:
         """What lies below the root; an archive's age is told by its last write."""
         found = []
         for path in self.root.iterdir():
-            archive = path / core.ARCHIVE
+            partial = (path / core.PARTIAL).is_file()
+            archive = path / (core.PARTIAL if partial else core.ARCHIVE)
             with contextlib.suppress(OSError):
-                found.append(core.Entry(path.name, (archive if archive.is_file() else path).lstat().st_mtime))
+                changed = (archive if archive.is_file() else path).lstat().st_mtime
+                found.append(core.Entry(path.name, changed, partial))
         return found
 
     def manifest(self, sha256: str) -> Optional[Manifest]:

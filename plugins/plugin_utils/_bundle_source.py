@@ -10,11 +10,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import tempfile
+import time
 import typing as t
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from ansible.module_utils.urls import open_url
@@ -25,6 +26,12 @@ from ansible_collections.multinic.kubernetes.plugins.plugin_utils._bundle_file i
 DEFAULT_CACHE = "/var/cache/multinic-kubernetes"
 TIMEOUT_SECONDS = 30
 CHUNK = 1 << 20
+TRIES = 5
+PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
+
+
+class BrokenOffError(OSError):
+    """A download ended before its end."""
 
 
 @dataclass(frozen=True)
@@ -76,32 +83,69 @@ def _download(url: str, path: Path, expected: str) -> None:
         with path.with_name(f".{path.name}.lock").open("w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
-                _fetch(url, path, expected)
+                _fetch_all(url, path, expected)
     except URLError as exc:
         raise BundleError(f"{url} could not be downloaded: {exc.reason}") from exc
+    except (BrokenOffError, HTTPException) as exc:
+        raise BundleError(f"{url} could not be downloaded: {getattr(exc, 'strerror', '') or exc}") from exc
     except OSError as exc:
         raise BundleError(f"{url} could not be downloaded to {path}: {exc.strerror or exc}") from exc
 
 
-def _fetch(url: str, path: Path, expected: str) -> None:
+def _fetch_all(url: str, path: Path, expected: str) -> None:
+    """The whole file. What was downloaded before, in this run or an earlier one, is gone on with."""
+    new = path.with_name(f".{path.name}.download")
+    for attempt in range(1, TRIES + 1):
+        before = new.stat().st_size if new.exists() else 0
+        try:
+            digest = _fetch(url, new)
+        except (OSError, HTTPException):
+            # What broke off is tried again, what never came is not.
+            size = new.stat().st_size
+            if not size:
+                new.unlink()
+            if attempt == TRIES or size <= before:
+                raise
+            time.sleep(attempt)
+            continue
+        if digest == expected:
+            new.chmod(0o644)
+            new.replace(path)
+            return
+        new.unlink()
+        if not before:
+            raise BundleError(
+                f"{url} has sha256 {digest}, but bundle_sha256 is {expected}: it is damaged or another file"
+            )
+        # What was there came from another file, so from the start once more.
+    raise BundleError(f"{url} could not be downloaded: what was downloaded never had the sha256 {expected}")
+
+
+def _fetch(url: str, new: Path) -> str:
+    """Goes on with a download; the sha256 of all that is there at its end. OSError: it broke off, and what came is kept."""
     digest = hashlib.sha256()
-    handle, name = tempfile.mkstemp(prefix=".download-", dir=path.parent)
-    new = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            response = open_url(url, timeout=TIMEOUT_SECONDS)
+    with new.open("a+b") as stream:
+        stream.seek(0)
+        for chunk in iter(lambda: stream.read(CHUNK), b""):
+            digest.update(chunk)
+        size = stream.tell()
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={size}-"} if size else {})}
+        try:
+            response = open_url(url, timeout=TIMEOUT_SECONDS, headers=headers)
+        except HTTPError as problem:
+            if not size or problem.code != RANGE_NOT_SATISFIABLE:
+                raise
+            response = None  # all of it is there already, or the file is another one now
+        if response is not None:
+            if response.status != PARTIAL_CONTENT:
+                stream.truncate(0)
+                digest, size = hashlib.sha256(), 0
             announced = response.headers.get("Content-Length")
+            end = None if announced is None else size + int(announced)
             for chunk in iter(lambda: response.read(CHUNK), b""):
                 digest.update(chunk)
                 stream.write(chunk)
-        size = new.stat().st_size
-        if announced is not None and size != int(announced):
-            raise BundleError(f"{url} broke off after {size} of {announced} bytes")
-        if digest.hexdigest() != expected:
-            raise BundleError(
-                f"{url} has sha256 {digest.hexdigest()}, but bundle_sha256 is {expected}: it is damaged or another file"
-            )
-        new.chmod(0o644)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+                size += len(chunk)
+            if end is not None and size < end:
+                raise BrokenOffError(0, f"it broke off after {size} of {end} bytes")
+    return digest.hexdigest()

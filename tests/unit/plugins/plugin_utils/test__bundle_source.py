@@ -7,6 +7,7 @@ import functools
 import hashlib
 import http.server
 import threading
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +86,89 @@ def test_a_damaged_file_in_the_cache_is_noticed(served: tuple[str, Path], tmp_pa
     source.locate(url, SHA256, cache=tmp_path).path.write_bytes(b"damaged")
     with pytest.raises(BundleError, match="damaged or another file"):
         source.locate(url, SHA256, cache=tmp_path)
+
+
+class Breaking(Handler):
+    """Breaks off after a third of the file, until it was asked often enough; tells which ranges it was asked for."""
+
+    asked: typing.ClassVar[list[str]] = []
+    breaks = 2
+    ranges = True
+
+    def do_GET(self) -> None:
+        start = 0
+        wanted = self.headers.get("Range", "")
+        type(self).asked.append(wanted)
+        if wanted and self.ranges:
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            self.send_response(206)
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        broken = len(self.asked) <= self.breaks
+        self.wfile.write(CONTENT[start : start + len(CONTENT) // 3] if broken else CONTENT[start:])
+
+
+@pytest.fixture
+def breaking(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(source.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(Breaking, "asked", [])
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Breaking)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/b.tar.gz"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_download_that_breaks_off_is_gone_on_with(breaking: str, tmp_path: Path) -> None:
+    assert source.locate(breaking, SHA256, cache=tmp_path).path.read_bytes() == CONTENT
+    assert Breaking.asked == ["", "bytes=2000-", "bytes=4000-"]
+
+
+def test_a_run_goes_on_with_the_download_of_an_earlier_one(
+    breaking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Breaking, "breaks", 1)
+    monkeypatch.setattr(source, "TRIES", 1)
+    with pytest.raises(BundleError, match="broke off after 2000 of 6000 bytes"):
+        source.locate(breaking, SHA256, cache=tmp_path)
+    assert source.locate(breaking, SHA256, cache=tmp_path).path.read_bytes() == CONTENT
+    assert Breaking.asked == ["", "bytes=2000-"]
+
+
+def test_a_server_without_ranges_sends_it_from_the_start(
+    breaking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Breaking, "ranges", False)
+    monkeypatch.setattr(Breaking, "breaks", 1)
+    assert source.locate(breaking, SHA256, cache=tmp_path).path.read_bytes() == CONTENT
+
+
+def test_what_was_downloaded_of_another_file_is_thrown_away(
+    breaking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Breaking, "breaks", 0)
+    path = source.download_path(breaking, SHA256, tmp_path)
+    path.parent.mkdir(parents=True)
+    path.with_name(f".{path.name}.download").write_bytes(b"another file")
+    assert source.locate(breaking, SHA256, cache=tmp_path).path.read_bytes() == CONTENT
+    assert Breaking.asked == ["bytes=12-", ""]
+
+
+def test_a_proxy_is_asked(served: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server plays the proxy of a host that does not exist: it is asked for the whole URL."""
+    asked: list[str] = []
+
+    def translate(_self: Handler, path: str) -> str:
+        asked.append(path)
+        return str(served[1] / "b.tar.gz")
+
+    monkeypatch.setattr(Handler, "translate_path", translate)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", served[0])
+    found = source.locate("http://bundles.invalid/b.tar.gz", SHA256, cache=tmp_path)
+    assert found.path.read_bytes() == CONTENT and asked
