@@ -8,10 +8,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
-from harness import Lab
+from harness import REPOSITORY, Lab
+
+# What a test builds itself is built by the collection's own code.
+sys.path.insert(0, str(REPOSITORY / ".collections"))
 
 
 def _lab(inventory: str, name: str) -> Iterator[Lab]:
