@@ -886,7 +886,9 @@ class Guard:
         service = self.table() if process else None
         known = frozenset(self.weights())
         tabled = service.servers.items() if service is not None else ()
-        dead = self.probes.dead((one for one, (_, weight) in tabled if not weight and one in known - healthy), now)
+        dead = self.probes.dead(
+            (one for one, (_method, weight) in tabled if not weight and one in known - healthy), now
+        )
         return Seen(
             now=now,
             route=route,

@@ -9,7 +9,8 @@ module: bundle_build_sources
 short_description: Fetch what a bundle is built from
 version_added: "1.0.0"
 description:
-  - Fetches Debian's source package of Kubernetes, or asks for the Go module of another O(kubernetes_version), the packages for the hosts with their dependencies, and those for
+  - Fetches Debian's source package of Kubernetes, or asks for the Go module of another O(kubernetes_version),
+    the packages for the hosts with their dependencies, and those for
     the images.
   - The package mirrors are the machine's own. Their lists, with source packages, are kept in the build folder;
     the machine's own lists and configuration stay as they are.

@@ -20,9 +20,9 @@ godebug default=go1.24
 require k8s.io/api v0.0.0
 
 replace (
-	k8s.io/api => ./staging/src/k8s.io/api
-	k8s.io/client-go => ./staging/src/k8s.io/client-go
-	example.com/other => example.com/fork v1.0.0
+\tk8s.io/api => ./staging/src/k8s.io/api
+\tk8s.io/client-go => ./staging/src/k8s.io/client-go
+\texample.com/other => example.com/fork v1.0.0
 )
 """
 REFERENCES = {"etcd": "registry.k8s.io/etcd:3.6.5-0", "coredns": "registry.k8s.io/coredns/coredns:v1.12.1"}
