@@ -59,10 +59,11 @@ def modules(tmp_path: Path) -> Modules:
 def workshop(tmp_path: Path, modules: Modules, monkeypatch: pytest.MonkeyPatch) -> ModuleWorkshop:
     (tmp_path / "build").mkdir()
     made = ModuleWorkshop(tmp_path / "build", version="v1.34.4")
-    made._go = ("/usr/local/go/bin/go", "go1.26.8")
+    go = ("/usr/local/go/bin/go", "go1.26.8")
+    monkeypatch.setattr(made, "_go", go)
     monkeypatch.setattr(made, "run", modules.run)
     # The machine that tests need not have such a Go.
-    monkeypatch.setattr(made, "_chosen_go", lambda: made._go)
+    monkeypatch.setattr(made, "_chosen_go", lambda: made._go or go)
     return made
 
 
