@@ -28,6 +28,7 @@ from ansible_collections.multinic.kubernetes.plugins.module_utils._balancer impo
     balancer_state,
     drained_addresses,
 )
+from ansible_collections.multinic.kubernetes.plugins.module_utils._net import in_url
 
 IPVS, LOCALHOST, EXTERNAL = "ipvs", "localhost", "external"
 MODES = (IPVS, LOCALHOST, EXTERNAL)
@@ -131,7 +132,7 @@ def proxy_config(
     )
     binds = "".join(f"    bind {at(str(address), port)}\n" for address in apiserver["addresses"])
     lines = [
-        f"    server {address} {at(address, port)} source {own[_version(address)]}{' weight 0' if address in out else ''}"
+        f"    server {address} {at(address, port)} source {in_url(own[_version(address)])}{' weight 0' if address in out else ''}"
         for address in servers
     ]
     # The trust is the line's end, so that it can be cut off while the host has no CA yet.
@@ -278,7 +279,7 @@ def localhost_state(
             {
                 "path": PROXY_CONFIG,
                 "content": proxy_config(apiserver, sources, check, out),
-                "validate": f'/bin/sh -c "{_without_trust("%s")} | /usr/sbin/haproxy -c -q -f /dev/stdin"',
+                "validate": f'/bin/sh -c "{_without_trust("%s")} | /usr/sbin/haproxy -c -f /dev/stdin"',
                 "reload": [PROXY_UNIT],
             },
             {

@@ -85,12 +85,13 @@ def test_every_control_plane_is_asked_from_the_cluster_address() -> None:
 
 
 def test_two_families_have_two_listeners_and_a_source_each() -> None:
+    """haproxy takes what stands behind an address's last colon for a port, unless the address is in brackets."""
     apiserver = plan(addresses=["127.0.0.1", "::1"], real_servers=["192.168.253.129", "fd00::129"])["apiserver"]
     config = modes.proxy_config(apiserver, [NODE01, "fd00::131"])
     assert re.findall(r"^    bind (.*)$", config, re.MULTILINE) == ["127.0.0.1:6443", "[::1]:6443"]
     assert re.findall(r"server (\S+) (\S+) source (\S+)$", config, re.MULTILINE) == [
         ("192.168.253.129", "192.168.253.129:6443", NODE01),
-        ("fd00::129", "[fd00::129]:6443", "fd00::131"),
+        ("fd00::129", "[fd00::129]:6443", "[fd00::131]"),
     ]
 
 
