@@ -137,7 +137,7 @@ unit: venv ## pytest over the unit tests
 	pytest -q -o cache_dir=$(MULTINIC_CACHE)/pytest tests/unit
 
 .PHONY: netns
-netns: root venv ## the proof on real ways: network namespaces as hosts, with firewalls, black holes, wrong routes
+netns: root bundle ## the proof on real ways: network namespaces as hosts, with firewalls, black holes, wrong routes
 	pytest -q $(if $(SLOW),,-m 'not slow') tests/netns
 
 .PHONY: molecule

@@ -141,7 +141,7 @@ class ModuleWorkshop(Workshop):
         stamp = tree / ".multinic-ready"
         if stamp.is_file() and stamp.read_text(encoding="utf-8") == source.version:
             return tree
-        shutil.rmtree(tree, ignore_errors=True)
+        shutil.rmtree(tree, ignore_errors=True)  # there may be none; what stays in the way fails the copy
         answer = self._fetched()
         environment = self._module_environment()
         with self.step("Kubernetes' modules"):

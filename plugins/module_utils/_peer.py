@@ -309,7 +309,7 @@ class Peer:
         self.selector.register(link.socket, selectors.EVENT_READ, link)
 
     def _accept_control(self, server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it hung up before it was answered
             sock, _address = server.accept()
             credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)
             if PEER_CREDENTIALS.unpack(credentials)[1] not in (0, os.geteuid()):
@@ -318,7 +318,7 @@ class Peer:
             self._add(Link(sock, control=True, ready=True))
 
     def _accept(self, server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it hung up before it was answered
             sock, address = server.accept()
             place = self.places.get(str(ip_address(address[0])), -1)
             strangers = sum(not link.ready for link in self.all)

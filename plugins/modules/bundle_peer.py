@@ -168,8 +168,8 @@ def take_over(path: Path, earlier: list[str]) -> None:
         # By a rename: it is on the same file system, and nothing lies there twice.
         if not partial.exists() and other.exists() and other.stat().st_dev == path.parent.stat().st_dev:
             other.replace(partial)
-            with contextlib.suppress(OSError):
-                other.parent.rmdir()  # nothing else was in it
+            with contextlib.suppress(OSError):  # something else is in it
+                other.parent.rmdir()
 
 
 def check_space(path: Path, size: int, reserve: int) -> None:

@@ -198,7 +198,7 @@ class Store:
         for path in self.root.iterdir():
             partial = (path / core.PARTIAL).is_file()
             archive = path / (core.PARTIAL if partial else core.ARCHIVE)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # another run has just removed it
                 changed = (archive if archive.is_file() else path).lstat().st_mtime
                 found.append(core.Entry(path.name, changed, partial))
         return found

@@ -796,7 +796,7 @@ class Kubeadm:
             PKI_BEFORE.parent.mkdir(parents=True, exist_ok=True)
             # All or nothing: of a copy that was interrupted a reset would bring back a part.
             copy = PKI_BEFORE.with_name(f"{PKI_BEFORE.name}.new")
-            shutil.rmtree(copy, ignore_errors=True)
+            shutil.rmtree(copy, ignore_errors=True)  # there may be none; what stays in the way fails the copy
             shutil.copytree(pki, copy)
             copy.chmod(0o700)
             copy.rename(PKI_BEFORE)

@@ -156,7 +156,7 @@ class Lan:
 
     def clear(self, names: Sequence[str]) -> None:
         for name in names:
-            shutil.rmtree(self.data / name, ignore_errors=True)
+            shutil.rmtree(self.data / name, ignore_errors=True)  # none at first; one that stays fails mkdir
             (self.data / name).mkdir()
 
     def sent(self) -> int:

@@ -35,6 +35,7 @@ def trial(shell: Callable[[str], str], rounds: int, ways: Sequence[dict[str, Any
         f"python3 {words}"
     )
     deadline = time.monotonic() + 60 + 6 * rounds
+    # Its status is not 0 for a unit that has ended, and it says so in words.
     while shell(f"systemctl is-active {UNIT} || true").strip() in ("active", "activating"):
         assert time.monotonic() < deadline, "the faults have not come to an end"
         time.sleep(1)

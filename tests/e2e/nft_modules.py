@@ -96,7 +96,7 @@ def built(version: str) -> Path:
     if lacking:
         command("apt-get", "-q", "--yes", "--no-install-recommends", "install", *lacking)
     work = KEPT / "work"
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)  # there may be none
     tree = work / "tree"
     tree.mkdir(parents=True)
     try:

@@ -189,8 +189,7 @@ def keepalived(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str,
     found = shutil.which("keepalived", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found:
         return found, dict(os.environ)
-    if not BUNDLE.exists():
-        pytest.skip("neither keepalived is installed nor the lab's bundle built")
+    assert BUNDLE.exists(), "neither keepalived is installed nor the lab's bundle built: make bundle"
     root = tmp_path_factory.mktemp("keepalived")
     with tarfile.open(BUNDLE) as archive:
         for member in archive:

@@ -184,7 +184,7 @@ class World:
         """The processes of the host's part."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the process has ended
                 where = os.readlink(path / "ns/net")
                 if where == os.readlink(f"/proc/{machine.space.process.pid}/ns/net"):
                     files = [os.readlink(one) for one in (path / "fd").iterdir()]
@@ -223,7 +223,7 @@ class World:
         """Ansible and its workers, which are in sessions of their own, and what these have called."""
         mark = f"ANSIBLE_HOME={self.folder / 'home'}".encode()
         for path in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the process has ended
                 if mark in path.read_bytes().split(b"\0"):
                     os.kill(int(path.parent.name), signal.SIGKILL)
         for process in self.processes:
@@ -233,7 +233,7 @@ class World:
         self.kill_controller()
         for machine in self.machines:
             for pid in self.parts(machine):
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
                     os.kill(pid, signal.SIGKILL)
 
 
