@@ -24,13 +24,13 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import distribution_aria2
 import preflight
+from namespaces import unshared
 from preflight import CONTROLLER, EXTERNAL, GATEWAY, HOST, INSIDE, INTERNAL, inventory, room_for_neighbours, run, sshd
 
 UPLINK, CARD = "200mbit", "1gbit"
@@ -103,17 +103,7 @@ def boot(folder: Path, name: str, number: int, server: Path) -> subprocess.Popen
         "sftp": sftp,
     }
     (folder / f"{name}.conf").write_text(SSHD.format(**values), encoding="utf-8")
-    process = subprocess.Popen(
-        ["unshare", "--net", "--uts", "--mount", "--propagation", "private", "/bin/sh", "-c", HOST.format(**values)]
-    )
-    own = os.readlink("/proc/self/ns/net")
-    while True:
-        try:
-            if os.readlink(f"/proc/{process.pid}/ns/net") != own:
-                break
-        except OSError:
-            pass
-        time.sleep(0.01)
+    process = unshared(HOST.format(**values))
     plug("internal", f"i{number}", "ens32", str(process.pid), (CARD, CARD))
     plug("external", f"e{number}", "ens33", str(process.pid), (CARD, CARD))
     return process

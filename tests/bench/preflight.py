@@ -26,6 +26,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from namespaces import unshared
+
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = "MULTINIC_BENCH_INSIDE"
 INTERNAL, EXTERNAL = IPv4Address("10.20.0.10"), IPv4Address("10.21.0.10")
@@ -135,18 +137,7 @@ def boot(folder: Path, name: str, number: int, server: Path) -> None:
         "gateway": GATEWAY,
     }
     (folder / f"{name}.conf").write_text(SSHD.format(address=values["external"], **values), encoding="utf-8")
-    script = HOST.format(**values)
-    process = subprocess.Popen(
-        ["unshare", "--net", "--uts", "--mount", "--propagation", "private", "/bin/sh", "-c", script]
-    )
-    own = os.readlink("/proc/self/ns/net")
-    while True:
-        try:
-            if os.readlink(f"/proc/{process.pid}/ns/net") != own:
-                break
-        except OSError:
-            pass
-        time.sleep(0.01)
+    process = unshared(HOST.format(**values))
     for card, network in (("ens32", "internal"), ("ens33", "external")):
         run("ip", "link", "add", "link", network, "name", card, "netns", str(process.pid), *MACVLAN)
 
