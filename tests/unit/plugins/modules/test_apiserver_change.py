@@ -4,71 +4,23 @@
 
 from __future__ import annotations
 
-import datetime
-import http.server
-import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.multinic.kubernetes.plugins.modules import apiserver_change as module
+from ansible_collections.multinic.kubernetes.tests.unit.api_server import api_server, self_signed
 
 NAME = "apiserver.cluster.local"
 VIP = "10.103.97.2"
 
 
-def pem(name: str) -> tuple[bytes, bytes]:
-    """A key and a certificate for the name, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private, made.public_bytes(serialization.Encoding.PEM)
-
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/readyz" else 500)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the name is the parent's
-        pass
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """The port of something that answers as an API server does, and its certificate."""
-    private, certificate = pem(NAME)
-    both, trusted = tmp_path / "both.pem", tmp_path / "ca.crt"
-    both.write_bytes(private + certificate)
-    trusted.write_bytes(certificate)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(both)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as answering:
-        answering.socket = context.wrap_socket(answering.socket, server_side=True)
-        thread = threading.Thread(target=answering.serve_forever)
-        thread.start()
-        yield answering.server_address[1], trusted
-        answering.shutdown()
-        thread.join()
+    with api_server(tmp_path, NAME) as port:
+        yield port, tmp_path / "ca.crt"
 
 
 def test_only_an_answer_200_is_one(server: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +36,7 @@ def test_whoever_is_there_must_have_the_clusters_certificate(
 ) -> None:
     port, _trusted = server
     other = tmp_path / "other.crt"
-    other.write_bytes(pem("kubernetes")[1])
+    other.write_bytes(self_signed("kubernetes")[1])
     monkeypatch.setattr(module, "CA", str(other))
     assert "certificate verify failed" in module.ask("127.0.0.1", port, NAME, "/readyz").lower()
     monkeypatch.setattr(module, "CA", str(tmp_path / "not-yet.crt"))

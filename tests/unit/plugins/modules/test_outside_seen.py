@@ -4,78 +4,29 @@
 
 from __future__ import annotations
 
-import datetime
-import http.server
-import ipaddress
-import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.multinic.kubernetes.plugins.module_utils import _apiserver_outside as check
 from ansible_collections.multinic.kubernetes.plugins.modules import cluster_status as module
+from ansible_collections.multinic.kubernetes.tests.unit.api_server import api_server
 
 NAME = "apiserver.cluster.local"
 HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
 
 
-def pem() -> tuple[bytes, bytes]:
-    """A key and a certificate for the API's name and one address, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    names = [x509.DNSName(NAME), x509.IPAddress(ipaddress.ip_address(HERE))]
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private, made.public_bytes(serialization.Encoding.PEM)
-
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/readyz" else 503)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the name is the parent's
-        pass
-
-
 @pytest.fixture
 def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    private, certificate = pem()
-    (tmp_path / "both.pem").write_bytes(private + certificate)
-    (tmp_path / "ca.crt").write_bytes(certificate)
     (tmp_path / "kube-apiserver.yaml").write_text(f"    - --advertise-address={HERE}\n", encoding="utf-8")
     monkeypatch.setattr(module, "CA", str(tmp_path / "ca.crt"))
     monkeypatch.setattr(module, "MANIFESTS", tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "both.pem")
-    with http.server.ThreadingHTTPServer((HERE, 0), Answer) as answering:
-        answering.socket = context.wrap_socket(answering.socket, server_side=True)
-        thread = threading.Thread(target=answering.serve_forever)
-        thread.start()
-        yield answering.server_address[1]
-        answering.shutdown()
-        thread.join()
+    with api_server(tmp_path, NAME, [HERE], otherwise=503) as port:
+        yield port
 
 
 def host(port: int) -> module.Host:
