@@ -38,6 +38,13 @@ def judge_outside(host: Seen, facts: Mapping[str, Mapping[str, Any]], plan: Mapp
             if str(item["address"]) in ((facts.get(name) or {}).get("kubernetes") or {}).get("outside", ())
             for link in facts[name].get("links") or ()
         }
+        # Of a host that has the address on a card the plan has told.
+        known |= {
+            str(link.get("mac"))
+            for other in facts.values()
+            if any(str(item["address"]) in _addresses_of(link) for link in other.get("links") or ())
+            for link in other.get("links") or ()
+        }
         strangers = [mac for mac in claim["macs"] if mac not in known]
         if strangers:
             found.error(
@@ -51,10 +58,10 @@ def judge_outside(host: Seen, facts: Mapping[str, Mapping[str, Any]], plan: Mapp
         own = {str(card["address"]) for card in item["cards"].values()}
         # Of our own multicast, which a control plane without peers sends, too.
         own |= {
-            str(address["address"])
+            address
             for name in item["cards"]
             for link in (facts.get(name) or {}).get("links") or ()
-            for address in link.get("addresses") or ()
+            for address in _addresses_of(link)
         }
         others = sorted(
             {
@@ -72,3 +79,7 @@ def judge_outside(host: Seen, facts: Mapping[str, Mapping[str, Any]], plan: Mapp
                 f"Set {ROUTER_ID} to a number from 1 to 255 that no router of {item['network']} has; without it, it is "
                 "the last byte of the address.",
             )
+
+
+def _addresses_of(link: Mapping[str, Any]) -> list[str]:
+    return [str(address["address"]) for address in link.get("addresses") or ()]

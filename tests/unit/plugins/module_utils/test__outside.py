@@ -272,6 +272,11 @@ def test_somebody_who_has_the_address_is_told_and_the_holder_is_not() -> None:
     assert judged({"macs": [MAC]}, node01=HOLDS) == expected, "it has no part in the address"
 
 
+def test_a_host_that_has_the_address_on_a_card_is_told_by_the_plan_alone() -> None:
+    has = {"links": [{"name": "ens33", "mac": MAC, "addresses": [{"address": ADDRESS, "prefix": 23}]}]}
+    assert judged({"macs": [MAC]}, node01=has) == []
+
+
 def test_another_virtual_router_of_the_same_id_is_told_and_our_own_is_not() -> None:
     def advert(source: str, router_id: int = 250) -> dict[str, Any]:
         return {"adverts": [{"source": source, "router_id": router_id, "version": 3}]}
