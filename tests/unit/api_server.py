@@ -62,6 +62,8 @@ def api_server(folder: Path, name: str, addresses: Sequence[str] = (), otherwise
         answering.socket = context.wrap_socket(answering.socket, server_side=True)
         thread = threading.Thread(target=answering.serve_forever)
         thread.start()
-        yield answering.server_address[1]
-        answering.shutdown()
-        thread.join()
+        try:
+            yield answering.server_address[1]
+        finally:
+            answering.shutdown()
+            thread.join()
