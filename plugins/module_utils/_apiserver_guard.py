@@ -1082,7 +1082,9 @@ def run_for_ever(guards: Sequence[Guard]) -> None:
         for guard in guards:
             try:
                 pause = guard.look()
-                guard.certificates_due()
+                # One process at a time: the unit has memory for no more.
+                if not any(other.child for other in guards if other is not guard):
+                    guard.certificates_due()
             # The kernel did not answer in time, has no memory, or answers what is not understood: the next look may do better.
             except (OSError, ValueError, LookupError, struct.error) as error:
                 guard.say(Message(WARNING, f"could not look: {error!r}"))

@@ -450,6 +450,7 @@ def test_a_look_that_fails_ends_neither_the_guard_nor_that_of_the_other_family(
         def __init__(self, outcome: Any) -> None:
             self.outcome = outcome
             self.looks = 0
+            self.child = None
             self.said: list[str] = []
 
         def write_status(self) -> None:
@@ -480,6 +481,41 @@ def test_a_look_that_fails_ends_neither_the_guard_nor_that_of_the_other_family(
         guard.run_for_ever([ill, well])  # type: ignore[list-item]
     assert (ill.looks, well.looks, pauses) == (2, 2, [guard.TICK] * 2)
     assert ill.said == [f"could not look: {trouble!r}"] * 2 and well.said == []
+
+
+def test_one_process_at_a_time_looks_at_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes some megabytes for a moment, and two of them, one for each family, were more than the unit may have."""
+
+    class Looking:
+        def __init__(self) -> None:
+            self.child: object = None
+            self.begun = 0
+
+        def write_status(self) -> None:
+            pass
+
+        def look(self) -> float:
+            return guard.TICK
+
+        def certificates_due(self) -> None:
+            if self.child is None and not self.begun:
+                self.child = object()
+                self.begun += 1
+
+    four, six = Looking(), Looking()
+    seen = []
+
+    def wait(_guards: Any, _seconds: float) -> None:
+        seen.append((four.child is not None, six.child is not None))
+        four.child = None if len(seen) > 1 else four.child  # it takes two looks
+        six.child = None
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(guard, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        guard.run_for_ever([four, six])  # type: ignore[list-item]
+    assert seen == [(True, False), (True, False), (False, True)]
 
 
 def test_program_imports_nothing_large() -> None:
